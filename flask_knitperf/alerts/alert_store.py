@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from ..core.printable import printable
 from ..history.databases import Connection
 from .conditions import DAY
 from .evaluator import AlertKey
@@ -108,8 +109,11 @@ class Silence(NamedTuple):
 
     def covers(self, key: AlertKey, now: float) -> bool:
         """Return whether an alert is silent at a time."""
+        rule, subject = printable(self.rule), printable(self.subject)  # as a page shows them
         return (
-            self.until > now and self.rule in ("", key.rule) and self.subject in ("", key.subject)
+            self.until > now
+            and rule in ("", printable(key.rule))
+            and subject in ("", printable(key.subject))
         )
 
 
@@ -186,13 +190,23 @@ class AlertStore:
             for number, at, rule, subject, kind, about in reversed(results)
         ]  # fmt: skip
 
-    def fired(self, rule: str, since: float) -> int:
-        """Return the number of alerts of a rule that fired since a time, in seconds of the epoch."""
-        [[number]] = self.connection.execute(
-            "SELECT count(*) FROM knitperf_events WHERE at >= ? AND rule = ? AND kind = ?",
-            (since, _json(rule), EventKind.FIRING.value),
+    def sent(self, rule: str, since: float, until: float) -> int:
+        """Return the number of messages of a rule about alerts that fire.
+
+        Args:
+            rule: its name.
+            since: start of the time of the messages, in seconds since the epoch.
+            until: its end.
+        """
+        results = self.connection.execute(
+            "SELECT body FROM knitperf_outbox WHERE created > ? AND created <= ?", (since, until)
         )
-        return int(number)
+        bodies = [json.loads(body) for (body,) in results]
+        fires = (EventKind.FIRING.value, EventKind.REPEAT.value)
+        return len({
+            body["key"] for body in bodies
+            if body["rule"] == printable(rule) and body["event"] in fires
+        })  # fmt: skip
 
     # -- messages ------------------------------------------------------------------------------------
 

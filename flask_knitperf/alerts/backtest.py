@@ -52,9 +52,9 @@ def backtest(
     evaluator, observer = Evaluator([rule], {}), Observer([rule], threshold)
     stretch = Stretch(MINUTES, begins - evaluator.window_s, ends)
     with store.connection.reading():
-        slots = observer.slots(store, [stretch])
+        slots = list(observer.slots(store, [stretch]))
         days = Stretch(HOURS, HOURS.slot(begins - DAY - HOUR), HOURS.slot(ends))
-        hours = observer.slots(store, [days]) if rule.is_new else []
+        hours = list(observer.slots(store, [days])) if rule.is_new else []
         values = observer.values_by_slot(store, stretch).get(rule.name, {})
     fired: dict[AlertKey, Fired] = {}
     over: list[Fired] = []

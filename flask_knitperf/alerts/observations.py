@@ -7,7 +7,7 @@ decoded all at once, as columns.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ FORGOTTEN_S = 7 * DAY
 """Time after which a host that has written nothing is not expected any more."""
 _NONE = -(1 << 40)  # in place of a bucket
 _FRESH_S = 90  # age of the latest value of a gauge, at most
+_SLOTS_AT_ONCE = 64  # whose rows are in memory
 _MISSES = frozenset((
     CacheEvent.COLD, CacheEvent.EXPIRED, CacheEvent.INVALIDATED, CacheEvent.EARLY,
 ))  # fmt: skip
@@ -70,6 +71,15 @@ class _Use(NamedTuple):
     all_bad: bool
 
 
+class _Reading(NamedTuple):
+    """A value of a gauge, with the start of its slot and the number of its host."""
+
+    slot: int
+    source: int
+    key: SeriesKey
+    row: rows.GaugeRow
+
+
 class Observer:
     """Reads what rules observe.
 
@@ -83,8 +93,8 @@ class Observer:
         self._threshold = threshold
         self._uses: dict[int, list[_Use]] = {}
 
-    def slots(self, store: Store, stretches: Sequence[Stretch]) -> list[Slot]:
-        """Return the slots of some stretches, in order of time.
+    def slots(self, store: Store, stretches: Iterable[Stretch]) -> Iterator[Slot]:
+        """Yield the slots of some stretches, in order of time; of three days they are many.
 
         Args:
             store: the rows.
@@ -92,11 +102,13 @@ class Observer:
         """
         self._learn(store)
         numbers = [number for number, uses in self._uses.items() if uses]
-        return [
-            slot for stretch in stretches for slot in self._slots(store, stretch, numbers)
-        ]  # fmt: skip
+        for stretch in stretches:
+            step = _SLOTS_AT_ONCE * stretch.resolution.seconds
+            for begins in range(stretch.begins, stretch.ends, step):
+                ends = min(begins + step, stretch.ends)
+                yield from self._slots(store, Stretch(stretch.resolution, begins, ends), numbers)
 
-    def _slots(self, store: Store, stretch: Stretch, numbers: Sequence[int]) -> Iterable[Slot]:
+    def _slots(self, store: Store, stretch: Stretch, numbers: Sequence[int]) -> Iterator[Slot]:
         some = store.rows([stretch], numbers)
         if not some.series:
             return
@@ -185,11 +197,10 @@ class Observer:
     # -- values --------------------------------------------------------------------------------------
 
     def values(self, store: Store, now: float) -> dict[str, dict[str, float]]:
-        """Return the latest values by rule and subject."""
+        """Return the latest values by rule and subject; hosts write at different moments of a slot."""
         stretch = Stretch(FINEST, FINEST.slot(now - _FRESH_S), FINEST.slot(now) + FINEST.seconds)
-        values: dict[str, dict[str, float]] = {}
-        for name, by_slot in self.values_by_slot(store, stretch).items():
-            values[name] = by_slot[max(by_slot)] if by_slot else {}
+        by_slot = self._by_slot(store, stretch, _latest)
+        values = {name: one.get(0, {}) for name, one in by_slot.items()}
         silent = [rule.name for rule in self._rules if rule.metric is Metric.SILENCE_S]
         if silent:
             values.update(dict.fromkeys(silent, _silence(store, now)))
@@ -197,8 +208,17 @@ class Observer:
 
     def values_by_slot(self, store: Store, stretch: Stretch) -> dict[str, ValuesBySlot]:
         """Return values by rule, of the rules that observe gauges."""
+        return self._by_slot(store, stretch, list)
+
+    def _by_slot(
+        self, store: Store, stretch: Stretch, choose: Callable[[Iterable[_Reading]], list[_Reading]]
+    ) -> dict[str, ValuesBySlot]:
         chosen = [rule for rule in self._rules if rule.metric in _GAUGES]
-        read = {metric: _GAUGES[metric](store, stretch) for metric in {r.metric for r in chosen}}
+        read = {
+            metric: values(choose(_gauges(store, stretch, meter)))
+            for metric, (meter, values) in _GAUGES.items()
+            if any(rule.metric is metric for rule in chosen)
+        }
         return {rule.name: read[rule.metric] for rule in chosen}
 
 
@@ -212,31 +232,39 @@ _METERS: Mapping[str, frozenset[Metric]] = {
 }
 
 
-def _gauges(
-    store: Store, stretch: Stretch, name: str
-) -> Iterable[tuple[int, SeriesKey, rows.GaugeRow]]:
-    """Yield the values of a gauge with the start of their slot."""
+def _gauges(store: Store, stretch: Stretch, name: str) -> Iterator[_Reading]:
+    """Yield the values of a gauge."""
     numbers = [number for number, (key, _) in store.series().items() if key.name == name]
     some = store.rows([stretch], numbers) if numbers else None
     if some is not None and some.series:
         values = rows.gauges_of(some.data)
-        for number, slot, row in zip(some.series, some.slots, values, strict=True):
-            yield slot, store.series()[number][0], row
+        for number, slot, source, row in zip(
+            some.series, some.slots, some.sources, values, strict=True
+        ):
+            yield _Reading(slot, source, store.series()[number][0], row)
 
 
-def _memory(store: Store, stretch: Stretch) -> ValuesBySlot:
+def _latest(readings: Iterable[_Reading]) -> list[_Reading]:
+    """Return the latest value of a gauge on every host, all in one slot."""
+    latest: dict[tuple[SeriesKey, int], _Reading] = {}
+    for one in sorted(readings, key=lambda one: one.slot):
+        latest[one.key, one.source] = one._replace(slot=0)
+    return list(latest.values())
+
+
+def _memory(readings: Iterable[_Reading]) -> ValuesBySlot:
     """Return the resident memory of the largest worker, in MB."""
     most: dict[int, dict[str, float]] = {}
-    for slot, _, row in _gauges(store, stretch, RSS.name):
+    for slot, _, _, row in readings:
         values = most.setdefault(slot, {})
         values[""] = max(values.get("", 0.0), row.high / MB)
     return most
 
 
-def _leaks(store: Store, stretch: Stretch) -> ValuesBySlot:
+def _leaks(readings: Iterable[_Reading]) -> ValuesBySlot:
     """Return the bytes by which endpoints that are suspected have grown."""
     grown: dict[int, dict[str, float]] = {}
-    for slot, key, row in _gauges(store, stretch, LEAK.name):
+    for slot, _, key, row in readings:
         endpoint, method, figure = json.loads(key.labels)
         if figure == LeakFigure.GROWN_BYTES:
             values, subject = grown.setdefault(slot, {}), f"{method} {endpoint}"
@@ -244,7 +272,7 @@ def _leaks(store: Store, stretch: Stretch) -> ValuesBySlot:
     return grown
 
 
-_GAUGES = {Metric.MEMORY_MB: _memory, Metric.LEAKS: _leaks}
+_GAUGES = {Metric.MEMORY_MB: (RSS.name, _memory), Metric.LEAKS: (LEAK.name, _leaks)}
 
 
 def _silence(store: Store, now: float) -> dict[str, float]:

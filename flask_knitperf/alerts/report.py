@@ -49,7 +49,7 @@ def alerts_report(
         events = alerts.events(since - 30 * DAY, now + 1, 10_000)
         messages = alerts.messages(MAX_DELIVERIES)
         evaluated = _evaluated_at(alerts)
-    stretches = _stretches(events, since)
+    stretches = _stretches(events, states, since)
     firing = [
         _firing(rules[key.rule][0], key, state, silences, now) for key, state in states.items()
         if state.is_firing and key.rule in rules
@@ -76,20 +76,32 @@ def _evaluated_at(alerts: AlertStore) -> float | None:
     return float(results[0][0]) - LEASE_S if results else None
 
 
-def _stretches(events: Sequence[StoredEvent], since: float) -> dict[str, list[FiredStretch]]:
-    """Return the times for which alerts fired, by rule."""
-    stretches: dict[str, list[FiredStretch]] = {}
-    ends: dict[AlertKey, float] = {}
-    for event in reversed(events):
+def _stretches(
+    events: Sequence[StoredEvent], states: Mapping[AlertKey, State], since: float
+) -> dict[str, list[FiredStretch]]:
+    """Return the times for which alerts fired, by rule, oldest first.
+
+    Events are taken in the order in which they occurred, which is not that of their times where the
+    clock was set back. What still fires may have begun before all of them.
+    """
+    spans = [(state.fired_at, None, key) for key, state in states.items() if state.is_firing]
+    past: list[tuple[float, float | None, AlertKey]] = []
+    ends: dict[AlertKey, StoredEvent] = {}
+    for event in sorted(events, key=lambda event: event.number, reverse=True):
         if event.kind in (EventKind.RESOLVED, EventKind.EXPIRED):
-            ends[event.key] = event.at
-        elif event.kind is EventKind.FIRING:
-            end = ends.pop(event.key, None)
-            if end is None or end >= since:
-                stretches.setdefault(event.key.rule, []).insert(0, {
-                    "subject": event.key.subject, "begins": moment(event.at),
-                    "ends": None if end is None else moment(end),
-                })  # fmt: skip
+            ends[event.key] = event
+        elif event.kind is EventKind.FIRING and event.key in ends:
+            past.append((event.at, max(event.at, ends.pop(event.key).at), event.key))
+    for key, event in ends.items():  # it fired before all of them
+        begins = float(event.about.get("since", event.at))
+        past.append((begins, max(begins, event.at), key))
+    stretches: dict[str, list[FiredStretch]] = {}
+    for begins, end, key in sorted([*spans, *past], key=lambda span: span[0]):
+        if end is None or end >= since:
+            stretches.setdefault(key.rule, []).append({
+                "subject": key.subject, "begins": moment(begins),
+                "ends": None if end is None else moment(end),
+            })  # fmt: skip
     return stretches
 
 

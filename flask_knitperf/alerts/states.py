@@ -106,7 +106,7 @@ def step(state: State, judged: Judged, now: float, timing: Timing) -> tuple[Stat
     unknown = passed if passed > MAX_GAP_S or not has_data else 0.0
     state = state._replace(
         since=min(now, state.since + unknown), informed_at=min(now, state.informed_at),
-        has_data=has_data, evaluated_at=now, data_at=now if has_data else state.data_at,
+        has_data=has_data, evaluated_at=now, data_at=now if has_data else min(now, state.data_at),
         observed=judged.observed if has_data else state.observed,
         events=judged.events if has_data else state.events,
     )  # fmt: skip

@@ -31,10 +31,18 @@ _LATE_S = 30
 """Time for which rows of another host may arrive after those of this one."""
 _MAX_GAP_S = 600
 """Time without an evaluation after which all windows are read again."""
+_FINE_S = HOUR // 2
+"""Time up to which the first evaluation reads slots of ten seconds, as later ones do.
+
+Events at once are those of one such slot; and a minute that later rows replace in part loses the rest.
+"""
 EXPIRE_S = 7 * DAY
 """Time without data after which an alert is dropped: its endpoint, or its host, is gone."""
 MAX_IN_BURST = 5
-"""Alerts of one rule that send a message within :data:`BURST_S`; the rest are on the page alone."""
+"""Alerts of one rule that send a message within :data:`BURST_S`; the rest are on the page alone.
+
+The same holds for those that still fire, as at the end of a silence. That one is over is always sent.
+"""
 BURST_S = 600.0
 _TRIM_EVERY = 60  # evaluations
 
@@ -136,17 +144,20 @@ class AlertWatch:
                 return
             values = self._observer.values(store, now)
         changes = self._evaluator.evaluate(now, until, values)
-        context = self._context(store, changes, now) if changes else {}
+        senders = self._senders(alerts, changes, silences, now) if changes else {}
+        context = self._context(store, senders, now) if senders else {}
         with store.connection.transaction():
             lease.check(store.connection)
             expired = self._expire(alerts, now)
             for change in changes:
                 if change.key not in expired:
-                    self._publish(alerts, change, context[change.key.subject], silences)
+                    some = context.get(change.key.subject) if change.key in senders else None
+                    self._publish(alerts, change, some, silences)
             alerts.set_states(self._evaluator.states)
         self._evaluator.forget_ok()
         self._evaluations += 1
         if self._evaluations % _TRIM_EVERY == 1:
+            self._drop_removed(alerts, lease, now)
             alerts.trim(now)
 
     def _read(
@@ -157,14 +168,15 @@ class AlertWatch:
         if FINEST.seconds not in complete:
             return None
         until = FINEST.slot(min(now, complete[FINEST.seconds]))  # the clock may be set back
-        hours = HOURS.slot(complete[HOURS.seconds])
+        hours = HOURS.slot(min(until, complete[HOURS.seconds]))  # another clock may be ahead
         if rules != self._current or not 0 <= until - self._until <= _MAX_GAP_S:
-            states = alerts.states() if self._current is None else self._evaluator.states
             self._current = rules
-            self._evaluator = Evaluator(rules, states)
+            self._evaluator = Evaluator(rules, alerts.states())
             self._observer = Observer(rules, self._application.threshold)
             begins = until - self._evaluator.window_s
-            chosen = stretches(begins, until, now, complete, MINUTES)
+            recent = max(begins, until - _FINE_S)
+            chosen = [*stretches(begins, recent, now, complete, MINUTES),
+                      Stretch(FINEST, recent, until)]  # fmt: skip
             days = [Stretch(HOURS, HOURS.slot(until - DAY - HOUR), hours)]
         else:
             late = _LATE_S if _writers(store, now) > 1 else FINEST.seconds
@@ -179,9 +191,28 @@ class AlertWatch:
 
     # -- writing -------------------------------------------------------------------------------------
 
-    def _context(
-        self, store: Store, changes: Iterable[Change], now: float
-    ) -> Mapping[str, Context]:
+    def _senders(
+        self, alerts: AlertStore, changes: Iterable[Change], silences: Sequence[Silence], now: float
+    ) -> Mapping[AlertKey, Change]:
+        """Return the changes that send a message: of one rule few within a while, and news first."""
+        senders: dict[AlertKey, Change] = {}
+        room: dict[str, int] = {}
+        for change in sorted(changes, key=_is_old_news):
+            key = change.key
+            if any(silence.covers(key, change.at) for silence in silences):
+                continue
+            if change.event is Event.RESOLVED:
+                if change.state.is_informed:
+                    senders[key] = change
+                continue
+            if key.rule not in room:
+                room[key.rule] = MAX_IN_BURST - alerts.sent(key.rule, now - BURST_S, now)
+            if room[key.rule] > 0:
+                room[key.rule] -= 1
+                senders[key] = change
+        return senders
+
+    def _context(self, store: Store, keys: Iterable[AlertKey], now: float) -> Mapping[str, Context]:
         """Return facts by subject."""
         deploys = [mark for mark in store.marks(now - DAY, now) if mark.kind == DEPLOY]
         release = deploys[-1].about.get("release") if deploys else None
@@ -190,29 +221,27 @@ class AlertWatch:
                 self._application.name, release, deploys[-1].at if deploys else None,
                 self._application.finding(subject), self._application.url,
             )
-            for subject in {change.key.subject for change in changes}
+            for subject in {key.subject for key in keys}
         }  # fmt: skip
 
     def _publish(
-        self, alerts: AlertStore, change: Change, context: Context, silences: Sequence[Silence]
-    ) -> None:
-        """Store the event of a change, and its messages."""
+        self, alerts: AlertStore, change: Change, context: Context | None,
+        silences: Sequence[Silence],
+    ) -> None:  # fmt: skip
+        """Store the event of a change, and its messages; without a context it sends none."""
         key, event, state = change.key, change.event, change.state
         rule = self._evaluator.rules[key.rule]
         is_silent = any(silence.covers(key, change.at) for silence in silences)
-        sends = not is_silent
-        if event is Event.FIRING:
-            sends = sends and alerts.fired(rule.name, change.at - BURST_S) < MAX_IN_BURST
-        elif event is Event.RESOLVED:
-            sends = sends and state.is_informed
+        sends = context is not None
         if is_silent and event is not Event.RESOLVED:
             self._evaluator.states[key] = state._replace(informed_at=0.0)
         elif event is not Event.RESOLVED:
             self._evaluator.states[key] = state._replace(is_informed=state.is_informed or sends)
         if event is not Event.REPEAT:
             text = observation(rule, change.judged.observed, change.judged.events)
-            alerts.add_event(change.at, key, EventKind(event.value), {"text": text, "sent": sends})
-        if not sends:
+            about = {"text": text, "sent": sends, "since": change.fired_at}
+            alerts.add_event(change.at, key, EventKind(event.value), about)
+        if context is None:
             return
         body = message(rule, change, change.fired_at, context)
         for name, _, quiet in self._receivers:
@@ -223,13 +252,31 @@ class AlertWatch:
     def _expire(self, alerts: AlertStore, now: float) -> set[AlertKey]:
         """Drop alerts that have had no data for long; return them."""
         expired = {
-            key for key, state in self._evaluator.states.items()
+            key: state.fired_at for key, state in self._evaluator.states.items()
             if state.is_firing and now - state.data_at > EXPIRE_S
         }  # fmt: skip
-        for key in expired:
+        for key, since in expired.items():
             self._evaluator.states[key] = State()
-            alerts.add_event(now, key, EventKind.EXPIRED, {"text": "no data for a week"})
-        return expired
+            about = {"text": "no data for a week", "since": since}
+            alerts.add_event(now, key, EventKind.EXPIRED, about)
+        return set(expired)
+
+    def _drop_removed(self, alerts: AlertStore, lease: Lease, now: float) -> None:
+        """Drop alerts of rules that no process has had for long."""
+        old = [
+            key for key, state in alerts.states().items()
+            if key.rule not in self._evaluator.rules and now - state.evaluated_at > EXPIRE_S
+        ]  # fmt: skip
+        if old:
+            with alerts.connection.transaction():
+                lease.check(alerts.connection)
+                alerts.set_states(dict.fromkeys(old, State()))
+                for key in old:
+                    alerts.add_event(now, key, EventKind.EXPIRED, {"text": "its rule was removed"})
+
+
+def _is_old_news(change: Change) -> tuple[bool, bool]:
+    return change.event is Event.REPEAT, change.state.is_informed
 
 
 def _writers(store: Store, now: float) -> int:

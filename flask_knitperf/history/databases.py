@@ -66,7 +66,9 @@ class Dialect(NamedTuple):
 
 SQLITE = Dialect(
     "((julianday('now') - 2440587.5) * 86400.0)", "BEGIN IMMEDIATE", "BEGIN", "",
-    {"id": "INTEGER PRIMARY KEY", "bytes": "BLOB", "real": "REAL", "options": " WITHOUT ROWID"},
+    # a number of a row that was removed is not used again: readers keep those of series
+    {"id": "INTEGER PRIMARY KEY AUTOINCREMENT", "bytes": "BLOB", "real": "REAL",
+     "options": " WITHOUT ROWID"},
 )  # fmt: skip
 POSTGRESQL = Dialect(
     "extract(epoch from clock_timestamp())::float8", "BEGIN",
@@ -268,9 +270,11 @@ class _SQLiteConnection(Connection):
 
     def _connect(self) -> sqlite3.Connection:
         with self._errors(), FORK_GATE.opening():
+            # a file that was removed meanwhile is not created here, where others could read it
             connection = self._sqlite3.connect(
-                self._database.path, timeout=WAIT_S, isolation_level=None, check_same_thread=False
-            )
+                f"{self._database.path.absolute().as_uri()}?mode=rw", timeout=WAIT_S,
+                isolation_level=None, check_same_thread=False, uri=True,
+            )  # fmt: skip
             FORK_GATE.add(self)
             return connection
 

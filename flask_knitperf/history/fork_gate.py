@@ -8,6 +8,7 @@ open one.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ class ForkGate:
     def __init__(self) -> None:
         self._lock = create_lock()
         self._open: weakref.WeakSet[object] = weakref.WeakSet()
-        self._is_shut = False
+        self._forking = 0  # the thread that has the lock
 
     def opening(self) -> AbstractContextManager[object]:
         """Return a context for opening a connection, which waits for the end of a fork."""
@@ -47,20 +48,22 @@ class ForkGate:
             Whether none is open.
         """
         ends = time.monotonic() + seconds
-        self._is_shut = self._lock.acquire(timeout=seconds)
+        is_shut = self._lock.acquire(timeout=seconds)  # another thread may fork
+        if is_shut:
+            self._forking = threading.get_ident()
         while self._open and time.monotonic() < ends:
             time.sleep(_POLL_S)
-        return self._is_shut and not self._open
+        return is_shut and not self._open
 
     def reopen(self) -> None:
         """Let connections be opened again."""
-        if self._is_shut:
-            self._is_shut = False
+        if self._forking == threading.get_ident():
+            self._forking = 0
             self._lock.release()
 
     def forget(self) -> None:
         """Forget the connections of the parent, in a forked child; its lock is free there."""
-        self._is_shut = False
+        self._forking = 0
         self._open.clear()
 
 

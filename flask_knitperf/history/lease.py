@@ -26,6 +26,7 @@ ON CONFLICT (name) DO UPDATE SET
     holder = excluded.holder, expires = excluded.expires
 WHERE knitperf_leases.holder = excluded.holder OR {free}
 """
+_LONG_AGO = 1.0  # an expired lease
 _READ = "SELECT holder, epoch FROM knitperf_leases WHERE name = ?"
 
 
@@ -76,9 +77,22 @@ def take(connection: Connection, name: str, holder: str, seconds: float) -> Leas
     return Lease(name, holder, epoch) if current == holder else None
 
 
-def drop(connection: Connection, lease: Lease) -> None:
-    """Give a lease back, so that another process may take it at once."""
+def drop(connection: Connection, lease: Lease, *, has_ended: bool = True) -> None:
+    """Give a lease back, so that another process may take it at once.
+
+    Args:
+        connection: to the database.
+        lease: the lease.
+        has_ended: whether what it is for has ended regularly (:func:`was_dropped`).
+    """
     connection.execute(
-        "UPDATE knitperf_leases SET expires = 0 WHERE name = ? AND holder = ? AND epoch = ?",
-        (lease.name, lease.holder, lease.epoch),
+        "UPDATE knitperf_leases SET expires = ? WHERE name = ? AND holder = ? AND epoch = ?",
+        (0.0 if has_ended else _LONG_AGO, lease.name, lease.holder, lease.epoch),
     )
+
+
+def was_dropped(connection: Connection, name: str) -> bool:
+    """Return whether the latest holder of a lease has ended regularly."""
+    return bool(connection.execute(
+        "SELECT 1 FROM knitperf_leases WHERE name = ? AND expires = 0", (name,)
+    ))  # fmt: skip

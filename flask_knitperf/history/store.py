@@ -110,11 +110,12 @@ class Mark(NamedTuple):
 
 
 class StoredRows(NamedTuple):
-    """Rows of a reader: the number of the series of each, the start of its slot, and its bytes."""
+    """Rows of a reader: numbers of their series, starts of their slots, bytes, numbers of sources."""
 
     series: list[int]
     slots: list[int]
     data: list[bytes]
+    sources: list[int]
 
 
 def key_of(descriptor: Descriptor) -> SeriesKey:
@@ -293,20 +294,21 @@ class Store:
             stretches: slots of one resolution each.
             numbers: series whose rows are returned, ``None`` for all.
         """
-        chosen = "(SELECT id FROM knitperf_series)" if numbers is None else f"({_marks(numbers)})"
         query = (
-            "SELECT series, slot, data FROM knitperf_rows WHERE resolution = ?"  # noqa: S608
-            f" AND slot >= ? AND slot < ? AND series IN {chosen}"
+            "SELECT series, slot, data, source FROM knitperf_rows WHERE resolution = ?"
+            " AND slot >= ? AND slot < ? AND series IN "
         )
+        every = query + "(SELECT id FROM knitperf_series)"  # noqa: S608
+        queries: list[tuple[str, list[int]]] = [(every, [])]
+        if numbers is not None:  # a statement has a limited number of values
+            queries = [(f"{query}({_marks(chunk)})", chunk) for chunk in _chunks(list(numbers))]
         rows = [
-            row for resolution, begins, ends in stretches
-            for row in self.connection.execute(
-                query, (resolution.seconds, begins, ends, *(numbers or ()))
-            )
+            row for resolution, begins, ends in stretches for text, chunk in queries
+            for row in self.connection.execute(text, (resolution.seconds, begins, ends, *chunk))
         ]  # fmt: skip
         return StoredRows(
-            [series for series, _, _ in rows], [slot for _, slot, _ in rows],
-            [bytes(data) for _, _, data in rows],
+            [series for series, _, _, _ in rows], [slot for _, slot, _, _ in rows],
+            [bytes(data) for _, _, data, _ in rows], [source for _, _, _, source in rows],
         )  # fmt: skip
 
     # -- baselines and marks -------------------------------------------------------------------------

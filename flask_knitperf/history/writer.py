@@ -34,7 +34,7 @@ from ..storage.snapshots import difference, packed, unpacked
 from ..storage.state_dir import Part, Snapshot, read
 from . import rows
 from .databases import Connection, Database
-from .lease import LEASE_OF_HISTORY, Lease, LeaseLostError, drop, take
+from .lease import LEASE_OF_HISTORY, Lease, LeaseLostError, drop, take, was_dropped
 from .resolutions import COARSER, FINEST, RESOLUTIONS, Resolution
 from .retention import Retention
 from .rows import GaugeRow, NoteRow
@@ -217,13 +217,15 @@ class HistoryWriter:
         Its lease is taken for it: were it only suspended, it would begin from its baselines again.
         """
         for waiting in store.abandoned(now):
-            lease = take(store.connection, _lease_name(waiting.name), self._holder, LEASE_S)
+            name = _lease_name(waiting.name)
+            has_ended = was_dropped(store.connection, name)
+            lease = take(store.connection, name, self._holder, LEASE_S)
             if lease is None:
                 continue
             with store.connection.transaction():
                 lease.check(store.connection)
                 store.finish(waiting)
-            drop(store.connection, lease)
+            drop(store.connection, lease, has_ended=has_ended)  # it may still be silent
 
     def _write_run(
         self, store: Store, lease: Lease, now: float, run: Path, snapshot: Snapshot, *, is_live: bool,

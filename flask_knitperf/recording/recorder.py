@@ -305,6 +305,8 @@ class Recorder:
             self._start_threads()
 
     def _begin(self) -> Worker:
+        if self._worker is None and in_housekeeper():  # what closes may wait for this job
+            raise Stopped("this process has stopped recording")
         with self._starting:
             worker = self._worker
             if worker is not None and worker.pid == self.clock.pid():

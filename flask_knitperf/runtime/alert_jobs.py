@@ -184,11 +184,12 @@ class AlertJobs:
 
         try:
             with self._opened() as store:
-                states = AlertStore(store.connection).states().values()
-        except HistoryError as error:
+                alerts = AlertStore(store.connection)
+                states, rules = alerts.states(), self.rules(alerts)
+        except (HistoryError, ConfigurationError) as error:
             log.debug("the number of alerts is unknown: %s", error)
             return None
-        return sum(state.is_firing for state in states)
+        return sum(state.is_firing for key, state in states.items() if key.rule in rules)
 
     def silence(self, rule: str, subject: str, seconds: float, reason: str) -> None:
         """Silence alerts of a rule, or one alert; an empty rule or subject stands for all.

@@ -235,6 +235,7 @@ class Documents:
         Args:
             subject: method and name of an endpoint, empty for all endpoints.
         """
+        subject = printable(subject)  # as the report has it
         for finding in self.report()["bottlenecks"]:
             if subject in ("", f"{finding['method']} {finding['endpoint']}"):
                 return finding["text"]

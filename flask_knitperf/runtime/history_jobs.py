@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +62,7 @@ class HistoryJobs:
         self._pid = 0
         self._slot: int | None = None
         self._failed, self._retry_at = 0, 0.0
-        self._is_held = False  # for a fork
+        self._forking = 0  # the thread that has the lock for a fork
 
     def _before_fork(self) -> None:
         """Close the connection, and keep it closed until after the fork, where that is soon possible.
@@ -69,16 +70,20 @@ class HistoryJobs:
         SQLite keeps the locks that a process has in its memory. A child would have them too, but not
         those of the system.
         """
-        self._is_held = self._lock.acquire(timeout=_CLOSE_S)
-        if not self._is_held:
+        if not self._lock.acquire(timeout=_CLOSE_S):  # or another thread forks
             log.warning("a process was forked while the history was written")
-        elif self._writer is not None:
+            return
+        self._forking = threading.get_ident()
+        if self._writer is not None:
             self._writer.disconnect()
 
     def _after_fork(self) -> None:
-        if self._is_held:
-            self._is_held = False
+        if self._forking == threading.get_ident():
+            self._forking = 0
             self._lock.release()
+
+    def _in_child(self) -> None:
+        self._forking = 0  # the lock is free
 
     def schedule(self) -> Schedule:
         """Return the jobs of the housekeeper with their intervals in seconds."""
@@ -241,6 +246,11 @@ def _before_fork() -> None:
         log.warning("a process was forked while the history was read")
 
 
+def _in_child() -> None:
+    for jobs in list(_OPEN):
+        jobs._in_child()
+
+
 def _after_fork() -> None:
     if _GATE in sys.modules:
         sys.modules[_GATE].FORK_GATE.reopen()
@@ -249,4 +259,4 @@ def _after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

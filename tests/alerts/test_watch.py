@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,16 +16,17 @@ from flask_knitperf.alerts.channels import LogChannel, Receiver
 from flask_knitperf.alerts.conditions import CountAbove, ShareAbove, ValueAbove
 from flask_knitperf.alerts.evaluator import AlertKey
 from flask_knitperf.alerts.quiet_hours import QuietHours
-from flask_knitperf.alerts.rules import EVERY, Metric, Rule
+from flask_knitperf.alerts.report import alerts_report
+from flask_knitperf.alerts.rules import EVERY, Metric, Rule, RuleSource
 from flask_knitperf.alerts.states import Phase, Timing
-from flask_knitperf.alerts.watch import EXPIRE_S, MAX_IN_BURST, Application
+from flask_knitperf.alerts.watch import BURST_S, EXPIRE_S, MAX_IN_BURST, Application
 from flask_knitperf.core.errors import HistoryError
 from flask_knitperf.core.units import MB
 from flask_knitperf.history.databases import Database
 from flask_knitperf.history.resolutions import DAY, HOUR
 from flask_knitperf.history.store import Mark, Store
 from flask_knitperf.metrics.catalogue import CACHE_EVENT, CACHE_HIT, KILLED, LEAK, QUEUE, REQUEST
-from tests.history.harness import Host
+from tests.history.harness import Host, Run
 from tests.history.test_writer import KilledError, kill_at
 
 from .harness import FINE_NS, SLOT_S, SLOW_NS, Mill
@@ -389,3 +392,206 @@ def test_of_many_endpoints_that_become_slow_at_once_a_few_send_messages(
     fired, resolved = ({one["subject"] for one in mill.bodies() if one["event"] == event}
                        for event in ("firing", "resolved"))  # fmt: skip
     assert fired == resolved
+
+
+def test_memory_of_a_host_that_writes_after_the_evaluation_fires(
+    database: Database, host: Host, tmp_path: Path, another: Callable[[], Database]
+) -> None:
+    rule = Rule("Memory", Metric.MEMORY_MB, ValueAbove(500, 475), timing=TIMING)
+    mill = Mill(database, host, [rule])
+    other = Host(another(), tmp_path / "other", Run(tmp_path / "other"))
+    writer = other.writer("other", source="other")
+    for resident in (600, 100):
+        for _ in range(30):
+            mill.run.gauge(a=100.0 * MB)
+            other.run.gauge(b=resident * MB)
+            mill.serve(SLOT_S)
+            other.now = host.now
+            writer.tick()
+        assert mill.kinds() == (["firing"] if resident == 600 else ["firing", "resolved"])
+
+
+def test_the_first_evaluation_of_several_hosts_counts_what_later_ones_count(
+    database: Database, host: Host, tmp_path: Path, another: Callable[[], Database]
+) -> None:
+    mill = Mill(database, host, [SLOW])
+    other = Host(another(), tmp_path / "other", Run(tmp_path / "other"))
+    writer = other.writer("other", source="other")
+    steady = mill.watch
+    fresh = mill.evaluator("first")
+    for slot in range(60):
+        mill.watch = steady
+        mill.serve(SLOT_S, *(BAD if slot > 30 else FINE))
+        other.now = host.now
+        writer.tick()
+        if slot in range(45, 60):
+            fresh.tick(database.connection(), host.now)
+            [one, two] = (watch._evaluator.states[LOTS] for watch in (steady, fresh))
+            assert (one.observed, one.events) == (two.observed, two.events)
+
+
+def test_slow_requests_of_one_moment_do_not_fire_because_of_a_start(mill: Mill) -> None:
+    mill.serve(300, FINE_NS)
+    mill.serve(SLOT_S, *(SLOW_NS,) * 12)
+    mill.serve(90, FINE_NS)
+    mill.watch.close(mill.database.connection())
+    mill.watch = mill.evaluator("second")
+    mill.serve(120, FINE_NS)
+    assert mill.kinds() == []
+
+
+def many(mill: Mill, seconds: float, *durations: float, names: Iterable[str]) -> None:
+    """Serve requests to many endpoints."""
+    for _ in range(round(seconds / SLOT_S)):
+        for name in names:
+            mill.run.observe(*durations, endpoint=name)
+        mill.serve(SLOT_S)
+
+
+def test_of_many_alerts_at_the_end_of_a_silence_a_few_send_messages(
+    database: Database, host: Host
+) -> None:
+    mill = Mill(database, host, [replace(SLOW, timing=Timing(30, 120, 900))])
+    names = [f"e{number:02}" for number in range(12)]
+    mill.alerts.silence(AlertKey("", ""), host.now + 600, "deploying", host.now)
+    many(mill, 900, *BAD, names=names)
+    assert mill.kinds().count("firing") == 12
+    assert [body["event"] for body in mill.bodies()] == ["repeat"] * MAX_IN_BURST
+    many(mill, 1800, *BAD, names=names)  # those that sent none are first
+    assert len({body["subject"] for body in mill.bodies()}) == 12
+    times = [moment.created for moment in mill.messages()]
+    assert all(sum(at <= one < at + BURST_S for one in times) <= MAX_IN_BURST for at in times)
+
+
+def test_an_endless_flow_of_alerts_sends_a_few_messages_and_not_none(
+    database: Database, host: Host
+) -> None:
+    rule = replace(SLOW, condition=ShareAbove(0.05, 60), timing=Timing(0, 30, 0))
+    mill = Mill(database, host, [rule])
+    for number in range(30):
+        many(mill, 60, *BAD, names=[f"e{number:02}"])
+    assert mill.kinds().count("firing") == 30
+    sent = [one.created for one in mill.messages() if one.body["event"] == "firing"]
+    assert len(sent) == 3 * MAX_IN_BURST
+
+
+def test_silent_alerts_leave_the_messages_of_others_alone(database: Database, host: Host) -> None:
+    mill = Mill(database, host, [SLOW])
+    names = [f"e{number}" for number in range(MAX_IN_BURST)]
+    for name in names:
+        mill.alerts.silence(AlertKey("", f"GET {name}"), host.now + 5000, "", host.now)
+    many(mill, 120, *BAD, names=names)
+    assert mill.messages() == []
+    many(mill, 120, *BAD, names=["other"])
+    assert [body["subject"] for body in mill.bodies()] == ["GET other"]
+
+
+def test_only_an_alert_that_sends_a_message_is_looked_up_in_the_report(mill: Mill) -> None:
+    looked_up: list[str] = []
+    mill.application = mill.application._replace(finding=looked_up.append)  # type: ignore[arg-type]
+    mill.watch.close(mill.database.connection())
+    mill.watch = mill.evaluator()
+    mill.alerts.silence(AlertKey("Slow", ""), mill.host.now + 300, "", mill.host.now)
+    mill.serve(280, *BAD)
+    assert mill.kinds() == ["silenced", "firing"] and looked_up == []
+    mill.serve(60, *BAD)
+    assert looked_up == ["GET lots"]
+
+
+def test_a_silence_covers_an_endpoint_under_the_name_that_a_page_shows(
+    database: Database, host: Host
+) -> None:
+    mill = Mill(database, host, [SLOW])
+    many(mill, 120, *BAD, names=["lots\u202e\ud800\n of <b>"])
+    [body] = mill.bodies()
+    mill.alerts.silence(AlertKey("Slow", body["subject"]), host.now + 5000, "", host.now)
+    [silence], [key] = mill.alerts.silences(host.now), mill.alerts.states()
+    assert silence.covers(key, host.now) and not silence.covers(LOTS, host.now)
+
+
+def test_an_alert_goes_on_where_its_rule_is_back_and_is_dropped_where_it_stays_away(
+    mill: Mill,
+) -> None:
+    mill.serve(180, *BAD)
+    other = Rule("Other", Metric.SLOW, ShareAbove(0.5), timing=TIMING)
+    mill.rules[:] = [other]
+    mill.serve(30, *BAD)
+    mill.rules[:] = [SLOW, other]
+    mill.serve(120, *BAD)
+    assert mill.kinds() == ["firing"] and len(mill.messages()) == 1
+    mill.rules[:] = [other]
+    mill.serve(30, *BAD)
+    mill.host.now += EXPIRE_S
+    mill.serve(900, *FINE)
+    assert mill.events() == [("firing", LOTS), ("expired", LOTS)] and mill.alerts.states() == {}
+
+
+def test_an_alert_whose_clock_was_ahead_expires_a_week_after_it_was_set_back(mill: Mill) -> None:
+    mill.host.now += 400 * DAY
+    mill.serve(300, *BAD)
+    mill.host.now -= 400 * DAY
+    mill.serve(600)
+    mill.host.now += EXPIRE_S
+    mill.serve(60)
+    assert mill.kinds().count("expired") == 1 and mill.alerts.states() == {}
+
+
+def test_a_host_that_was_killed_stays_silent_after_another_has_finished_its_slots(
+    database: Database, host: Host, tmp_path: Path, another: Callable[[], Database]
+) -> None:
+    rule = Rule("No data", Metric.SILENCE_S, ValueAbove(1200), timing=TIMING)
+    mill = Mill(database, host, [rule])
+    for name in ("killed", "ended"):
+        other = Host(another(), tmp_path / name, Run(tmp_path / name))
+        writer = other.writer(name, source=name)
+        for _ in range(3):
+            other.run.observe(FINE_NS)
+            other.now += SLOT_S
+            writer.tick()
+        if name == "ended":
+            writer.close()
+    database.connection().execute("UPDATE knitperf_leases SET expires = 2 WHERE expires > 0")
+    mill.serve(1400, FINE_NS)
+    assert mill.events() == [("firing", AlertKey("No data", "killed"))]
+    assert "no data" not in [body["text"] for body in mill.bodies()]
+
+
+def strips(mill: Mill) -> list[tuple[float, float | None]]:
+    """Return begins and ends of alerts on the page, in seconds before the present."""
+    now = mill.host.now
+    rules = {rule.name: (rule, RuleSource.DEFAULT) for rule in mill.rules}
+    report = alerts_report(mill.alerts, rules, ["log"], now - DAY, now)
+    [row] = report["rules"]
+    assert row["fired"] == len(row["stretches"])
+    return [
+        tuple(
+            None if at is None else now - datetime.fromisoformat(at).timestamp()
+            for at in (one["begins"], one["ends"])
+        )
+        for one in row["stretches"]
+    ]  # type: ignore[misc]
+
+
+def test_an_alert_that_began_long_before_the_window_has_a_strip(mill: Mill) -> None:
+    mill.serve(180, *BAD)
+    fired = mill.host.now - next(iter(mill.alerts.states().values())).fired_at
+    for _ in range(8):
+        mill.host.now += 5 * DAY
+        fired += 5 * DAY + 400
+        mill.serve(400, *BAD)
+    [(begins, ends)] = strips(mill)
+    assert begins == pytest.approx(fired, abs=1) and ends is None
+    mill.serve(1200, *FINE)
+    [(begins, ends)] = strips(mill)
+    assert begins == pytest.approx(fired + 1200, abs=1) and ends is not None and ends < 1200
+
+
+def test_an_alert_that_was_resolved_while_the_clock_was_set_back_does_not_fire_on_the_page(
+    mill: Mill,
+) -> None:
+    mill.serve(300, *BAD)
+    mill.host.now -= HOUR
+    mill.serve(1200, *FINE)
+    mill.host.now += HOUR
+    mill.serve(60, *FINE)
+    assert [begins == ends for begins, ends in strips(mill)] == [True]

@@ -23,12 +23,12 @@ from typing import Any
 import pytest
 
 from flask_knitperf.core.errors import HistoryError
-from flask_knitperf.history.databases import Database, SQLite
+from flask_knitperf.history.databases import SQLITE, Connection, Database, SQLite
 from flask_knitperf.history.reader import read_past
-from flask_knitperf.history.resolutions import DAY, HOUR
+from flask_knitperf.history.resolutions import DAY, FINEST, HOUR, Stretch
 from flask_knitperf.history.retention import Retention
 from flask_knitperf.history.schema import prepare
-from flask_knitperf.history.store import Store
+from flask_knitperf.history.store import SeriesKey, Store
 from tests.conftest import Mill
 
 from .harness import START, Host, Run, past, requests
@@ -475,3 +475,35 @@ def test_a_session_that_closes_while_it_writes_disturbs_no_request(
     assert errors == [] and slowest < 10
     assert not [path for path in map(os.path.realpath, Path("/proc/self/fd").glob("*"))
                 if path.startswith(mill.session.settings.history_url)]  # fmt: skip
+
+
+def test_rows_of_more_series_than_a_statement_has_values_are_read(
+    connection: Connection, host: Host
+) -> None:
+    host.run.observe(1e6)
+    host.now += 10
+    host.writer().tick()
+    if connection.dialect is SQLITE:
+        opened = connection._connection  # type: ignore[attr-defined]
+        opened.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+    stretch = Stretch(FINEST, 0, FINEST.slot(host.now) + 10)
+    store = Store(connection)
+    everything = store.rows([stretch])
+    assert everything.series and sorted(store.rows([stretch], range(70_000)).data) == sorted(
+        everything.data
+    )
+
+
+def test_the_number_of_a_series_that_was_removed_is_never_that_of_another(
+    connection: Connection,
+) -> None:
+    writer, reader = Store(connection), Store(connection)
+    first, second = (SeriesKey("counter", name, "[]") for name in ("first", "second"))
+    with connection.transaction():
+        [removed] = writer.numbers([(first, {})])
+    reader.load_series()
+    connection.execute("DELETE FROM knitperf_series")
+    with connection.transaction():
+        [number] = Store(connection).numbers([(second, {})])
+    reader.load_series()
+    assert number != removed and reader.series()[number or 0][0] == second

@@ -272,3 +272,15 @@ def test_a_connection_that_was_paused_goes_on(database: Database) -> None:
     for _ in range(3):
         connection.pause()
         assert connection.execute("SELECT count(*) FROM knitperf_rows") == [(0,)]
+
+
+def test_a_file_that_was_removed_during_a_pause_is_not_created_for_all_to_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "history #1?.sqlite"
+    opened = SQLite(path).open()
+    opened.pause()
+    path.unlink()
+    with pytest.raises(HistoryError, match="unable to open"):
+        opened.execute("SELECT 1")
+    assert not path.exists()

@@ -326,3 +326,14 @@ def test_background_threads_and_jobs_of_servers_start_with_the_first_request() -
     assert calls == ["start"] and server.wait(5)
     recorder.close()
     assert calls == ["start", "stop"]
+
+
+def test_a_job_that_outlived_its_writer_does_not_wait_for_what_closes(tmp_path: Path) -> None:
+    recorder, errors = make_recorder(tmp_path), []
+    thread = Housekeeper([Job(1.0, lambda: recorder.worker)], lambda _, error: errors.append(error))
+    with recorder._starting:  # a thread that closes, and may wait for the job
+        thread.start()
+        assert thread._thread is not None
+        thread._thread.join(5.0)
+        assert not thread._thread.is_alive()
+    assert errors == [] and not recorder.has_worker

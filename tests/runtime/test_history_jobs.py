@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from flask_knitperf.alerts import watch
 from flask_knitperf.core.errors import HistoryError, StateError
 from flask_knitperf.history import writer
+from flask_knitperf.history.fork_gate import FORK_GATE
 from flask_knitperf.history.resolutions import FINEST
 from flask_knitperf.runtime import history_jobs
 from flask_knitperf.runtime.history_jobs import HistoryJobs
@@ -184,3 +186,20 @@ def test_a_fork_closes_the_connection_and_leaves_a_write_that_takes_long_alone(
         history_jobs._after_fork()
         assert history._lock.locked()
     assert "forked while the history was written" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there is no fork")
+def test_threads_that_fork_at_once_leave_every_lock_free(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mill.get("/")
+    history = write(mill)
+    monkeypatch.setattr(history_jobs, "_CLOSE_S", 0.01)
+    history_jobs._before_fork()
+    for fork in (history_jobs._before_fork, history_jobs._after_fork):
+        other = threading.Thread(target=fork)  # it waits too short
+        other.start()
+        other.join()
+        assert history._lock.locked() and FORK_GATE._lock.locked()
+    history_jobs._after_fork()
+    assert not history._lock.locked() and not FORK_GATE._lock.locked()

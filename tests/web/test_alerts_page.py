@@ -12,6 +12,7 @@ import pytest
 from flask_knitperf.alerts.alert_store import AlertStore, DeliveryState, EventKind
 from flask_knitperf.alerts.evaluator import AlertKey
 from flask_knitperf.alerts.states import Phase, State
+from flask_knitperf.core.printable import printable
 from flask_knitperf.history.databases import database
 from flask_knitperf.history.store import opened
 from flask_knitperf.reports.json_schema import json_schema
@@ -185,3 +186,21 @@ def test_a_history_that_cannot_be_read_is_a_sentence(make_app: Callable[..., Mil
     )
     response = mill.app.test_client().get("/perf/alerts")
     assert response.status_code == 409 and "cannot be used" in response.get_json()["error"]
+
+
+def test_an_alert_of_a_rule_that_was_removed_is_not_counted(mill: Mill) -> None:
+    with opened(database(mill.session.settings.history_url)) as store:
+        removed, state = AlertKey("removed", ""), State(Phase.FIRING, 1.0, 1.0)
+        AlertStore(store.connection).set_states({removed: state})
+    assert mill.session.documents.firing() == len(document(mill)["firing"]) == 2
+
+
+def test_the_finding_on_an_endpoint_with_a_hostile_name_is_in_its_message(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = mill.session.documents
+    method, endpoint = printable(HOSTILE).split(" ", 1)
+    finding = {"method": method, "endpoint": endpoint, "text": "slow"}
+    monkeypatch.setattr(documents, "report", lambda: {"bottlenecks": [finding]})
+    assert documents.worst_finding(HOSTILE) == documents.worst_finding("") == "slow"
+    assert documents.worst_finding("GET other") is None
