@@ -26,6 +26,8 @@ from .conditions import (
 from .rules import Rule
 from .states import Event, Phase, State, step
 
+REST = "*"
+"""In place of a subject: all subjects without a value."""
 MIN_BASELINE = 30
 """Events of the day before that a new breach is compared with."""
 
@@ -171,7 +173,7 @@ class Evaluator:
         Args:
             now: the present, in seconds since the epoch.
             until: time up to which slots are complete, at which windows end.
-            values: values by rule and subject.
+            values: values by rule and subject; :data:`REST` has that of all others.
         """
         changes: list[Change] = []
         active: dict[str, set[str]] = {name: set() for name in self.rules}
@@ -180,7 +182,7 @@ class Evaluator:
         for name, rule in self.rules.items():
             current, subjects = values.get(name, {}), active[name]
             if isinstance(rule.condition, ValueAbove):
-                subjects.update(current)
+                subjects.update(current.keys() - {REST})
             else:
                 subjects.update(self._suspects(rule, until))
             for subject in sorted(subjects):
@@ -204,7 +206,7 @@ class Evaluator:
     ) -> Judged:
         condition = rule.condition
         if isinstance(condition, ValueAbove):
-            return condition.judge(values.get(key.subject))
+            return condition.judge(values.get(key.subject, values.get(REST)))
         series = self._series[rule.name].get(key.subject)
         tallies = {
             length: NOTHING if series is None else series.sum(until - length, until)

@@ -36,7 +36,7 @@ from ..metrics.catalogue import (
 from ..metrics.columns import Columns
 from ..metrics.histogram import bucket
 from .conditions import DAY, Tally
-from .evaluator import Slot
+from .evaluator import REST, Slot
 from .rules import ALL, EVERY, Metric, Rule
 
 FORGOTTEN_S = 7 * DAY
@@ -201,6 +201,10 @@ class Observer:
         stretch = Stretch(FINEST, FINEST.slot(now - _FRESH_S), FINEST.slot(now) + FINEST.seconds)
         by_slot = self._by_slot(store, stretch, _latest)
         values = {name: one.get(0, {}) for name, one in by_slot.items()}
+        for rule in self._rules:
+            if rule.metric is Metric.LEAKS and any(_gauges(store, stretch, RSS.name)):
+                # a worker that suspects an endpoint no longer, or was replaced, has no value for it
+                values[rule.name] = {REST: 0.0, **values[rule.name]}
         silent = [rule.name for rule in self._rules if rule.metric is Metric.SILENCE_S]
         if silent:
             values.update(dict.fromkeys(silent, _silence(store, now)))

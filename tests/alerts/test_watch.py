@@ -351,6 +351,18 @@ def test_a_suspected_leak_fires_for_its_endpoint(database: Database, host: Host)
     assert mill.bodies()[0]["text"] == "its requests have retained 5.0 MB"
 
 
+def test_a_leak_of_workers_that_were_replaced_is_resolved(database: Database, host: Host) -> None:
+    rule = Rule("Leak", Metric.LEAKS, ValueAbove(0), timing=TIMING)
+    mill = Mill(database, host, [rule])
+    mill.run.gauge(a=100.0 * MB)
+    leak = mill.run._series(LEAK, ("lots", "GET", "grown_bytes"))
+    leak.gauge = {"a": 5.0 * MB}
+    mill.serve(120, FINE_NS)
+    leak.gauge = {}
+    mill.serve(400, FINE_NS)
+    assert mill.kinds() == ["firing", "resolved"]
+
+
 def test_a_host_that_was_killed_is_silent_and_one_that_ended_is_not(
     database: Database, host: Host, tmp_path: Path, another: Callable[[], Database]
 ) -> None:
