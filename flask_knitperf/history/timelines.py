@@ -10,13 +10,14 @@ import numpy as np
 
 from ..core.clock import NS_PER_MS
 from ..core.steps import steps
+from ..core.usual import WEEK_HOURS, WEEKS, Band, usual_band
 from ..metrics.catalogue import REQUEST, When
 from ..metrics.histogram import Histogram
 from ..reports.documents.endpoint import DeployRow, StepRow, Timeline, TimelineRow
 from ..reports.values import moment
 from . import rows
 from .reader import bounds
-from .resolutions import DAY, HOURS, MINUTES, stretches
+from .resolutions import DAY, HOUR, HOURS, MINUTES, Stretch, stretches
 from .store import Mark, SeriesKey, Store, StoredRows
 from .writer import DEPLOY
 
@@ -25,7 +26,7 @@ MAX_POINTS = 120
 _LENGTHS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, DAY)
 """Lengths of the slots of a timeline, in seconds."""
 MIN_REQUESTS = 30
-"""Requests of a day that its percentiles need to be compared with those of others."""
+"""Requests of a day or an hour that its percentiles need to be compared with those of others."""
 
 
 def endpoint_timeline(
@@ -53,10 +54,14 @@ def _timeline(store: Store, endpoint: str, method: str, since: float, now: float
     resolution = MINUTES if length < HOURS.seconds else HOURS
     chosen = stretches(since, edge, now, complete, resolution)
     some = store.rows(chosen, numbers)
+    usual = _usual(store, numbers, since, now)
     marks = store.marks(chosen[0].begins if chosen else since, now)
     return Timeline(
         slot_s=length,
-        points=[_point(at, one) for at, one in by_slot(some, length).items()],
+        points=[
+            _point(at, one, usual_band(usual, range(at // HOUR, -(-(at + length) // HOUR))))
+            for at, one in by_slot(some, length).items()
+        ],
         deploys=[_deploy(mark) for mark in marks if mark.kind == DEPLOY],
         steps=_steps(by_slot(some, DAY)) if now - since > DAY else [],
     )
@@ -89,10 +94,21 @@ def by_slot(some: StoredRows, length: int) -> Mapping[int, Histogram]:
     }  # fmt: skip
 
 
-def _point(at: int, requests: Histogram) -> TimelineRow:
+def _usual(store: Store, numbers: list[int], since: float, now: float) -> dict[int, float]:
+    """Return the p95 in milliseconds of the hours that bands are made of, by their number."""
+    begins = HOURS.slot(since) - (WEEKS * WEEK_HOURS + 1) * HOUR
+    some = store.rows([Stretch(HOURS, begins, HOURS.slot(now))], numbers)
+    return {
+        at // HOUR: _ms(one, 0.95) for at, one in by_slot(some, HOUR).items()
+        if one.count >= MIN_REQUESTS
+    }  # fmt: skip
+
+
+def _point(at: int, requests: Histogram, usual: Band | None) -> TimelineRow:
     return TimelineRow(
         at=moment(at), count=requests.count, p50_ms=_ms(requests, 0.5), p95_ms=_ms(requests, 0.95),
-        p99_ms=_ms(requests, 0.99),
+        p99_ms=_ms(requests, 0.99), usual_low_ms=None if usual is None else round(usual.low, 3),
+        usual_high_ms=None if usual is None else round(usual.high, 3),
     )  # fmt: skip
 
 

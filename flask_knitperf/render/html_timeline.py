@@ -39,7 +39,9 @@ def timeline(document: Timeline | None, limit_ms: float) -> Values | None:
         return None
     points, length = document["points"], document["slot_s"]
     begins, ends = _seconds(points[0]["at"]), _seconds(points[-1]["at"]) + length
-    top = _round_up(max(limit_ms, *(point["p95_ms"] for point in points)))
+    top = _round_up(max(
+        limit_ms, *(max(point["p95_ms"], point["usual_high_ms"] or 0.0) for point in points)
+    ))  # fmt: skip
 
     def x(moment: float) -> float:
         return round(_LEFT + (moment - begins) / (ends - begins) * (WIDTH - _LEFT - 4), 1)
@@ -54,6 +56,7 @@ def timeline(document: Timeline | None, limit_ms: float) -> Values | None:
         "lines": [
             {"css": css, "d": _path(points, key, length, x, y)} for key, css in _LINES
         ],
+        "usual": _band(points, length, x, y),
         "limit": {"y": y(limit_ms), "text": duration(limit_ms)},
         "grid": [{"y": y(ms), "text": duration(ms)} for ms in (0.0, top / 2, top)],
         "ticks": [{"x": x(at), "text": _time(at, ends - begins)} for at in _ticks(begins, ends)],
@@ -65,7 +68,7 @@ def timeline(document: Timeline | None, limit_ms: float) -> Values | None:
             {"at": _time(_seconds(point["at"]), ends - begins, whole=True),
              "count": count(point["count"], "request"), "p50": duration(point["p50_ms"]),
              "p95": duration(point["p95_ms"]), "p99": duration(point["p99_ms"]),
-             "slow": point["p95_ms"] > limit_ms}
+             "usual": _usual(point), "slow": point["p95_ms"] > limit_ms}
             for point in reversed(points)
         ],
         "steps": [_step(step) for step in document["steps"]],
@@ -100,6 +103,32 @@ def _path(points: Sequence[TimelineRow], key: str, length: int, x: Scale, y: Sca
         command = "L" if at - before <= 1.5 * length else "M"
         place = f"{x(at + length / 2):g} {y(point[key]):g}"  # type: ignore[literal-required]
         pieces.append(f"{command}{place}" + ("h.01" if command == "M" else ""))
+        before = at
+    return "".join(pieces)
+
+
+def _usual(point: TimelineRow) -> str:
+    """Return the usual p95 of a point, empty before a week was seen."""
+    low, high = point["usual_low_ms"], point["usual_high_ms"]
+    return "" if low is None or high is None else f"{duration(low)} to {duration(high)}"
+
+
+def _band(points: Sequence[TimelineRow], length: int, x: Scale, y: Scale) -> str:
+    """Return the path of the usual band, empty where there is none: an area for each stretch of it."""
+    pieces: list[str] = []
+    upper: list[str] = []
+    lower: list[str] = []
+    before = -math.inf
+    for point in (*points, None):
+        low, high = (point["usual_low_ms"], point["usual_high_ms"]) if point else (None, None)
+        at = math.inf if point is None else _seconds(point["at"])
+        if upper and (low is None or at - before > 1.5 * length):
+            pieces.append(f"M{'L'.join([*upper, *reversed(lower)])}Z")
+            upper, lower = [], []
+        if low is not None and high is not None:
+            place = x(at + length / 2)
+            upper.append(f"{place:g} {y(high):g}")
+            lower.append(f"{place:g} {y(low):g}")
         before = at
     return "".join(pieces)
 

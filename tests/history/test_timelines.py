@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_knitperf.history.databases import Connection, Database
-from flask_knitperf.history.resolutions import DAY, HOUR, HOURS
+from flask_knitperf.history.resolutions import DAY, FINEST, HOUR, HOURS, MINUTES
 from flask_knitperf.history.rows import rows_of
 from flask_knitperf.history.store import Baseline, Store, key_of, opened
 from flask_knitperf.history.timelines import endpoint_timeline
@@ -90,3 +90,29 @@ def test_a_run_in_the_window_is_a_deploy(host: Host) -> None:
     serve.tick()
     shown = timeline(host.database, START - 60, host.now)
     assert [row["release"] for row in shown["deploys"]] == ["server-1", "server-2"]
+
+
+def test_points_have_the_usual_p95_of_their_hour_of_the_week(
+    connection: Connection, database: Database
+) -> None:
+    store, week = Store(connection), 7 * DAY
+    now = int(START) + 5 * week
+    key = Key(REQUEST.name, ("lots", "GET", "2xx", "solo"))
+    about = {"unit": "ns", "merge": REQUEST.merge.value}
+    with connection.transaction():
+        for slot in range(int(START), now, HOUR):
+            busy = (slot - START) % week < 3 * HOUR
+            data = Histogram.of([5 * 10**8 if busy else 10**8] * 40)
+            whole = as_columns(Table(series={key: Series(REQUEST.kind, "ns", REQUEST.merge, data)}))
+            [number] = store.numbers([(key_of(whole.descriptors[0]), about)])
+            assert number is not None
+            row = {number: rows_of(whole)[1][0]}
+            store.add(HOURS, slot, 1, row, merge=False)
+            if slot >= now - DAY:
+                store.add(MINUTES, slot, 1, row, merge=False)
+        for resolution in (HOURS, MINUTES, FINEST):
+            store.set_baseline(1, "server-1", resolution, Baseline(now, -1, b""))
+    for point in timeline(database, now - DAY, now)["points"]:
+        assert (point["usual_low_ms"] or 0) <= point["p95_ms"] <= (point["usual_high_ms"] or 0)
+    shown = timeline(database, int(START), int(START) + 6 * DAY)
+    assert {point["usual_high_ms"] for point in shown["points"]} == {None}

@@ -20,7 +20,15 @@ def at(seconds: float) -> str:
 
 def document(slots: list[int], p95: float = 100.0, length: int = 60) -> Timeline:
     points = [
-        TimelineRow(at=at(slot * length), count=3, p50_ms=p95 / 2, p95_ms=p95, p99_ms=p95 * 2)
+        TimelineRow(
+            at=at(slot * length),
+            count=3,
+            p50_ms=p95 / 2,
+            p95_ms=p95,
+            p99_ms=p95 * 2,
+            usual_low_ms=None,
+            usual_high_ms=None,
+        )
         for slot in slots
     ]
     return Timeline(slot_s=length, points=points, deploys=[], steps=[])
@@ -37,6 +45,20 @@ def test_lines_have_gaps_where_there_are_no_requests() -> None:
     assert chart is not None
     for line in chart["lines"]:
         assert line["d"].count("M") == 2 and line["d"].count("L") == 3
+
+
+def test_the_usual_band_is_an_area_for_each_stretch_that_has_one() -> None:
+    shown = document([0, 1, 2, 3, 9, 10])
+    for place in (0, 1, 3, 4, 5):
+        shown["points"][place].update(usual_low_ms=80.0, usual_high_ms=1200.0)
+    chart = timeline(shown, 200)
+    assert chart is not None
+    assert chart["usual"].count("M") == chart["usual"].count("Z") == 3
+    assert chart["usual"].count("L") == 3 + 1 + 3
+    assert chart["grid"][-1]["text"] == "1.5\u00a0s"
+    usual = [row["usual"].replace("\u00a0", " ") for row in chart["rows"]]
+    assert usual == ["80 ms to 1.2 s"] * 3 + ["", *["80 ms to 1.2 s"] * 2]
+    assert timeline(document([0, 1]), 200)["usual"] == ""  # type: ignore[index]
 
 
 def test_its_name_has_the_range_and_the_latest_value() -> None:

@@ -52,6 +52,11 @@ class TimelineRow(TypedDict):
     p50_ms: Milliseconds
     p95_ms: Milliseconds
     p99_ms: Milliseconds
+    usual_low_ms: Annotated[
+        Milliseconds | None,
+        Field("lower bound of the usual p95 of this hour of the week; null before a week was seen"),
+    ]
+    usual_high_ms: Annotated[Milliseconds | None, Field("its upper bound")]
 
 
 class DeployRow(TypedDict):
