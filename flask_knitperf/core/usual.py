@@ -1,6 +1,6 @@
 """The usual band of a value: what is normal for an hour of the week, from the four weeks before.
 
-A mill has a rhythm of days and weeks: its p95 on Monday at eight is no news if it was the same on other
+A mill has a rhythm of days and weeks: its p95 on Monday at eight is normal if it was the same on other
 Mondays. The band is the median of the same hour in the four weeks before, with the hour before and after
 it, plus and minus three standard deviations. These are estimated by the median absolute deviation, which
 a single bad Monday does not move (F. R. Hampel, J. Am. Stat. Assoc. 69, 1974).
