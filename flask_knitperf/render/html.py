@@ -5,6 +5,7 @@ Pure functions from a report document to what a template prints. No HTML here: t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
@@ -64,8 +65,13 @@ def spent(seconds: float) -> str:
     return NONE if seconds <= 0 else duration(seconds * 1000)
 
 
-def report(document: Report) -> Values:
-    """Return the values of the report page."""
+def report(document: Report, endpoints: Sequence[EndpointRow] | None = None) -> Values:
+    """Return the values of the report page.
+
+    Args:
+        document: the report.
+        endpoints: those that are listed, in order; by default all of the report.
+    """
     by_endpoint: dict[tuple[str, str], list[FindingRow]] = {}
     for finding in document["bottlenecks"]:
         by_endpoint.setdefault((finding["endpoint"], finding["method"]), []).append(finding)
@@ -74,7 +80,7 @@ def report(document: Report) -> Values:
         "cards": cards(document),
         "endpoints": [
             _endpoint(row, by_endpoint.get((row["endpoint"], row["method"]), []))
-            for row in document["endpoints"]
+            for row in (document["endpoints"] if endpoints is None else endpoints)
         ],
         "requests": sum(row["count"] for row in document["endpoints"]),
         "nothing": wording.nothing_to_fix(document),

@@ -25,6 +25,7 @@ from ..core.printable import printable
 from ..metrics.stack_trie import NORMAL, SLOW
 from ..render import (
     Values,
+    endpoint_list,
     flame_graph,
     html,
     html_alerts,
@@ -103,8 +104,13 @@ class Pages:
         document = self._session.documents.report(window)
         if not _prefers_html():
             return _data(document, document["endpoints"], "endpoints")
-        shown = html.report(document)
-        return _render("report.html", **self._frame(window), shown=shown, report=document)
+        query, sort = request.args.get("q", ""), request.args.get("sort", endpoint_list.DEFAULT)
+        listed = endpoint_list.chosen(document["endpoints"], query, sort)
+        shown = html.report(document, listed)
+        return _render(
+            "report.html", **self._frame(window), shown=shown, report=document, query=query, sort=sort,
+            sorts=endpoint_list.SORTS,
+        )  # fmt: skip
 
     def why(self) -> AnyResponse | str:
         """Show one endpoint."""

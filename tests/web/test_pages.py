@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -158,3 +159,20 @@ def test_an_endpoint_that_is_only_in_flight_is_on_the_page(empty: Any) -> None:
 
     empty.get("/"), empty.get("/busy")
     assert "Occupied" in page(empty).text
+
+
+def test_endpoints_are_searched_and_sorted_by_parameters(make_app: Callable[..., Any]) -> None:
+    mill = make_app(TESTING=True, KNITPERF_ACCESS=lambda request: True)
+    mill.get("/")
+    client = mill.app.test_client()
+
+    def shown(**query: str) -> str:
+        response = client.get("/perf/", query_string=query, headers={"Accept": "text/html"})
+        assert response.status_code == 200
+        return str(response.text)
+
+    assert 'id="GET-index"' in shown(q="INDEX get", sort="name") or "<code>GET /" in shown(
+        q="INDEX"
+    )
+    assert "0 of " in shown(q='"><script>') and "<script>" not in shown(q='"><script>')
+    assert client.get("/perf/?sort=x", headers={"Accept": "text/html"}).status_code == 400
