@@ -23,7 +23,7 @@ from .conditions import (
     ValueAbove,
     without_clusters,
 )
-from .rules import Rule
+from .rules import ALL, BY_ENDPOINT, EVERY, Rule
 from .states import Event, Phase, State, step
 
 REST = "*"
@@ -136,11 +136,16 @@ class Evaluator:
 
     Attributes:
         states: present states; alerts that are ok, and never were anything else, have none.
+        misfits: alerts of a rule that is about other endpoints by now.
     """
 
     def __init__(self, rules: Sequence[Rule], states: Mapping[AlertKey, State]) -> None:
         self.rules = {rule.name: rule for rule in rules}
-        self.states = {key: state for key, state in states.items() if key.rule in self.rules}
+        known = {key: state for key, state in states.items() if key.rule in self.rules}
+        self.states = {
+            key: state for key, state in known.items() if _fits(self.rules[key.rule], key.subject)
+        }
+        self.misfits = [key for key in known if key not in self.states]
         self._series: dict[str, dict[str, Series]] = {name: {} for name in self.rules}
         self._hours: dict[str, dict[str, Series]] = {name: {} for name in self.rules}
 
@@ -245,6 +250,15 @@ class Evaluator:
         """Forget the states of alerts that are ok; they are kept until they were stored."""
         for key in [key for key, state in self.states.items() if state.phase is Phase.OK]:
             del self.states[key]
+
+
+def _fits(rule: Rule, subject: str) -> bool:
+    """Return whether a rule is about a subject."""
+    if rule.metric not in BY_ENDPOINT:
+        return True
+    if rule.endpoint == ALL:
+        return subject == ""
+    return subject != "" and rule.endpoint in (EVERY, subject.partition(" ")[2])
 
 
 def _add(series: dict[str, Series], slot: Slot, tallies: Mapping[str, Tally], kept_s: int) -> None:

@@ -221,7 +221,8 @@ def combined(
 # -- from plain values -----------------------------------------------------------------------------
 
 _SHARES = (Metric.SLOW, Metric.FAILED, Metric.QUEUED, Metric.CACHE_MISSES)
-_BY_ENDPOINT = (Metric.SLOW, Metric.FAILED, Metric.KILLED)
+BY_ENDPOINT = (Metric.SLOW, Metric.FAILED, Metric.KILLED)
+"""Metrics whose rules name endpoints."""
 _VALUES = (Metric.MEMORY_MB, Metric.LEAKS, Metric.SILENCE_S)
 _SECONDS_LIMIT = 3 * 86_400
 
@@ -290,7 +291,7 @@ def rule_of(name: str, values: Mapping[str, Any]) -> Rule:
     metric = Metric(reader.choice("metric", None, Metric))
     condition = _condition(reader, metric)
     endpoint, limit_ms = ALL, None
-    if metric in _BY_ENDPOINT:
+    if metric in BY_ENDPOINT:
         endpoint = reader.take("endpoint", ALL)
         if not isinstance(endpoint, str) or not endpoint:
             raise reader.error("endpoint", endpoint, f"must be an endpoint, {EVERY!r} or {ALL!r}")

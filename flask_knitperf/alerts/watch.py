@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..core.errors import HistoryError
+from ..core.host_exceptions import SuppressOwn
 from ..history.databases import Connection
 from ..history.lease import Lease, LeaseLostError, drop, take
 from ..history.resolutions import DAY, FINEST, HOUR, HOURS, MINUTES, Stretch, stretches
@@ -118,6 +120,9 @@ class AlertWatch:
             return False
         except BaseException:
             self._forget()
+            self._lease = None
+            with SuppressOwn(HistoryError):
+                drop(connection, lease)  # another process may be able to
             raise
         due = AlertStore(connection).next_due()
         return due is not None and due <= now
@@ -255,6 +260,10 @@ class AlertWatch:
             key: state.fired_at for key, state in self._evaluator.states.items()
             if state.is_firing and now - state.data_at > EXPIRE_S
         }  # fmt: skip
+        for key in self._evaluator.misfits:
+            self._evaluator.states[key] = State()
+            alerts.add_event(now, key, EventKind.EXPIRED, {"text": "its rule was changed"})
+        self._evaluator.misfits.clear()
         for key, since in expired.items():
             self._evaluator.states[key] = State()
             about = {"text": "no data for a week", "since": since}

@@ -607,3 +607,30 @@ def test_an_alert_that_was_resolved_while_the_clock_was_set_back_does_not_fire_o
     mill.host.now += HOUR
     mill.serve(60, *FINE)
     assert [begins == ends for begins, ends in strips(mill)] == [True]
+
+
+def test_alerts_that_a_changed_rule_is_not_about_any_more_end(mill: Mill) -> None:
+    mill.serve(180, *BAD)
+    mill.rules[:] = [Rule("Slow", Metric.SLOW, ShareAbove(0.05), timing=TIMING)]
+    mill.serve(180, *BAD)
+    assert mill.events() == [
+        ("firing", LOTS), ("expired", LOTS), ("firing", AlertKey("Slow", "")),
+    ]  # fmt: skip
+    mill.rules[:] = [Rule("Slow", Metric.SLOW, ShareAbove(0.05), "lots", timing=TIMING)]
+    mill.serve(60, *BAD)
+    assert mill.alerts.states().keys() == {LOTS}
+
+
+def test_one_that_cannot_evaluate_lets_another_process_try(
+    mill: Mill, another: Callable[[], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("cannot")
+
+    mill.serve(180, *BAD, evaluate=False)
+    monkeypatch.setattr(mill.watch, "_evaluate", fail)
+    with pytest.raises(ValueError, match="cannot"):
+        mill.watch.tick(mill.database.connection(), mill.host.now)
+    second = mill.evaluator("second")
+    second.tick(another().connection(), mill.host.now)
+    assert second.leads and not mill.watch.leads
