@@ -434,9 +434,7 @@ class Recorder:
 
     def close(self) -> None:
         """Stop the thread, fold and save. Safe to call twice; a later request starts a new worker."""
-        wait_s = (
-            _JOB_WAIT_S if in_housekeeper() else -1.0
-        )  # another thread waits for the job to end
+        wait_s = 0.0 if in_housekeeper() else -1.0  # a thread that closes waits for its end
         if self._closing.acquire(timeout=wait_s):
             try:
                 self._close()

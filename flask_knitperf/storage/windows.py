@@ -76,7 +76,7 @@ def span_of(name: str) -> Span | None:
     Raises:
         ConfigurationError: a bound is not a time, or the end is not after the start.
     """
-    begin, slash, end = name.partition("/")
+    begin, slash, end = str(name).partition("/")  # the API takes any value
     if not slash:
         return None
     try:

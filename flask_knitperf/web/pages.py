@@ -92,10 +92,11 @@ class Pages:
 
     def _frame(self, window: str) -> Values:
         """Return the values that every page needs."""
-        documents, has_alerts = self._session.documents, self._session.alerts is not None
+        documents, in_memory = self._session.documents, self._session.in_memory()
         return {
-            **_frame(window, documents.windows), "has_alerts": has_alerts,
-            "firing": documents.firing(),
+            **_frame(window, documents.windows), "firing": documents.firing(),
+            "has_alerts": self._session.alerts is not None and not in_memory,
+            "has_runs": not in_memory,
         }  # fmt: skip
 
     def report(self) -> AnyResponse | str:
@@ -306,6 +307,7 @@ def _frame(window: str, windows: Sequence[str] = ()) -> Values:
         "signed_in": principal.authenticated_by == "cookie",
         "windows": windows,
         "has_alerts": False,
+        "has_runs": False,
         "firing": None,
         "window": window,
         "style": page_url("knitperf.style", v=_STYLE_TAG),

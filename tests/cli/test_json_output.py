@@ -165,7 +165,10 @@ def test_every_command_that_prints_a_document_has_both_options(group: click.Grou
         name for name, command in commands_of(group)
         if not {"as_json", "output"} <= {option.name for option in command.params}
     }  # fmt: skip
-    texts = {"open", "reset", "history export", "history prune"}  # each line of an export is JSON
+    texts = {  # each line of an export is JSON
+        "open", "reset", "history export", "history prune", "alerts test", "alerts backtest",
+        "alerts silence",
+    }  # fmt: skip
     assert without == (texts if group is knitperf else set())
 
 

@@ -35,6 +35,10 @@ ALLOWED = {
     "api/renamed.py Renamed": "accepts the keys of other packages beside those of any document",
     "api/renamed.py Renamed.__init__(document)": "accepts any document",
     "reports/json_schema.py Schema": "a JSON Schema",
+    "render/csv_table.py csv_table(rows)": "rows of any document",
+    "render/csv_table.py _flat(row)": "a row of any document",
+    "render/csv_table.py _flat": "a row of any document, without its tables",
+    "web/pages.py _data(rows)": "rows of any document",
 }
 """By module and name: the reason."""
 

@@ -22,9 +22,7 @@ pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on this machine"),
     pytest.mark.skipif(sys.platform == "win32", reason="speaks through inherited descriptors"),
 ]
-PAGES = (
-    "/perf/", "/perf/queries", "/perf/cache", "/perf/compare", "/perf/memory", "/perf/alerts",
-)  # fmt: skip
+PAGES = ("/perf/", "/perf/queries", "/perf/cache", "/perf/memory")
 STRICT = "default-src 'none'; style-src 'self'"
 
 
@@ -120,6 +118,20 @@ def test_the_console_stays_empty(browser: Browser, address: str, path: str) -> N
     browser.open(address + path)
     complaints = [text for text in browser.complaints if "status of 400" not in text]
     assert complaints == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", ["/perf/compare?window=run&against=run", "/perf/alerts"])
+def test_pages_of_the_history_are_silent_and_fit(
+    browser: Browser, serve: Callable[[Flask], str], make_app: Callable[..., Any], path: str,
+    width: int,
+) -> None:  # fmt: skip
+    mill = make_app(KNITPERF_ACCESS=lambda _: True)
+    mill.get("/")
+    browser.open(serve(mill.app) + path, width)
+    assert browser.complaints == []
+    assert browser.evaluate("document.querySelector('h1').textContent") in ("Compare", "Alerts")
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_page_that_breaks_its_policy_would_be_noticed(
