@@ -139,3 +139,24 @@ def test_windows_users_have_a_default_state_directory(monkeypatch: pytest.Monkey
     monkeypatch.delattr("os.getuid", raising=False)
     monkeypatch.setenv("USERNAME", "Ann Müller")
     assert "Ann-M-ller" in read({}, name="mill").state_dir
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("https://erp.example/perf/", "https://erp.example/perf"), ("http://erp:8080", "http://erp:8080"),
+     (None, None)],
+)  # fmt: skip
+def test_the_public_address_has_no_slash_at_its_end(value: Any, expected: Any) -> None:
+    assert read({"KNITPERF_PUBLIC_URL": value}).public_url == expected
+
+
+@pytest.mark.parametrize("value", ["erp.example", "https://", "https://erp/?q=1", "ftp://erp", 5])
+def test_a_public_address_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="must be an address"):
+        read({"KNITPERF_PUBLIC_URL": value})
+
+
+def test_an_error_about_channels_shows_no_secret() -> None:
+    with pytest.raises(ConfigurationError, match="<hidden>") as caught:
+        read({"KNITPERF_ALERT_CHANNELS": {"ops": "https://hooks.example/secret"}})
+    assert "secret" not in str(caught.value)

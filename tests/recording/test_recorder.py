@@ -15,7 +15,7 @@ from flask_knitperf.core.errors import StateError, Stopped
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import FREEZE, HEARTBEAT, FreezeDetail, FreezeKey
 from flask_knitperf.metrics.instruments import Key
-from flask_knitperf.recording.housekeeper import Housekeeper, Job
+from flask_knitperf.recording.housekeeper import Housekeeper, Job, _Thread
 from flask_knitperf.recording.recorder import Recorder
 from flask_knitperf.recording.span import CURRENT, Span
 from flask_knitperf.storage.atomic_files import is_locked
@@ -303,6 +303,17 @@ def test_one_that_begins_and_closes_in_many_threads_leaves_no_thread_and_no_hook
         sys.setswitchinterval(interval)
     assert errors == [] and running == set() and sum(hooks) == 0 < len(hooks)
     assert threading.active_count() == before
+
+
+def test_a_job_that_closes_does_not_wait_for_another_thread_that_does() -> None:
+    recorder = Recorder(lambda: (None, {}))
+    assert recorder.worker is not None
+    with recorder._closing:  # it waits for the job to end
+        job = _Thread(target=recorder.close)
+        job.start()
+        job.join(10)
+        assert not job.is_alive() and recorder.has_worker
+    recorder.close()
 
 
 def test_background_threads_and_jobs_of_servers_start_with_the_first_request() -> None:
