@@ -197,6 +197,9 @@ class _PostHandler(socketserver.StreamRequestHandler):
         while line := self.rfile.readline():
             verb, space, rest = line.decode("latin-1").strip().partition(" ")
             verb = verb.upper()
+            if verb in ("MAIL", "RCPT"):  # versions of smtplib differ in case
+                keyword, colon, address = rest.partition(":")
+                rest = keyword.upper() + colon + address
             command = verb + space + rest
             post.commands.append(command)
             known = (text for start, text in post.replies.items() if command.startswith(start))
