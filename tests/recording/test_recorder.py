@@ -316,6 +316,26 @@ def test_a_job_that_closes_does_not_wait_for_another_thread_that_does() -> None:
     recorder.close()
 
 
+def test_a_job_that_waited_for_a_close_does_not_begin_again() -> None:
+    recorder = Recorder(lambda: (None, {}))
+    worker, stopped = recorder.worker, threading.Event()
+
+    def begin() -> None:
+        try:
+            recorder._begin()
+        except Stopped:
+            stopped.set()
+
+    job = _Thread(target=begin)
+    with recorder._starting:
+        job.start()
+        job.join(0.3)  # it waits for the lock
+        recorder._worker = None
+    job.join(10)
+    assert stopped.is_set()
+    worker.close()
+
+
 def test_background_threads_and_jobs_of_servers_start_with_the_first_request() -> None:
     calls: list[str] = []
     both, server = threading.Event(), threading.Event()
