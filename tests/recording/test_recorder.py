@@ -333,6 +333,7 @@ def test_a_job_that_waited_for_a_close_does_not_begin_again() -> None:
         recorder._worker = None
     job.join(10)
     assert stopped.is_set()
+    recorder.close()
     worker.close()
 
 
