@@ -128,22 +128,17 @@ def hanging(handler: BaseHTTPRequestHandler) -> None:
     handler.server.web.released.wait(60)  # type: ignore[attr-defined]
 
 
-class Web:
-    """An HTTP server.
+class _Receiver:
+    """A server that runs in a thread as long as its context.
 
     Attributes:
-        received: requests, in order of time.
-        answer: answers a request after it was received.
         released: set once the test ends.
     """
 
-    def __init__(self) -> None:
-        self.received: list[Received] = []
-        self.answer: Answer = status(200)
+    def __init__(self, server: socketserver.BaseServer) -> None:
         self.released = threading.Event()
-        self._server = _WebServer(("127.0.0.1", 0), _WebHandler)
-        self._server.web = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.01,))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -158,6 +153,22 @@ class Web:
     @property
     def port(self) -> int:
         return self._server.server_address[1]
+
+
+class Web(_Receiver):
+    """An HTTP server.
+
+    Attributes:
+        received: requests, in order of time.
+        answer: answers a request after it was received.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[Received] = []
+        self.answer: Answer = status(200)
+        server = _WebServer(("127.0.0.1", 0), _WebHandler)
+        server.web = self
+        super().__init__(server)
 
     @property
     def url(self) -> str:
@@ -262,7 +273,7 @@ class _PostServer(socketserver.ThreadingTCPServer):
         """Do nothing: clients of these tests close early."""
 
 
-class Post:
+class Post(_Receiver):
     """An SMTP server.
 
     Attributes:
@@ -280,24 +291,9 @@ class Post:
         self.replies: dict[str, str] = {}
         self.tls, self.context = "none", None
         self.context: ssl.SSLContext | None = None
-        self.released = threading.Event()
-        self._server = _PostServer(("127.0.0.1", 0), _PostHandler)
-        self._server.post = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def port(self) -> int:
-        return self._server.server_address[1]
+        server = _PostServer(("127.0.0.1", 0), _PostHandler)
+        server.post = self
+        super().__init__(server)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:

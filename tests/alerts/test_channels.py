@@ -244,20 +244,26 @@ def test_a_server_without_tls_is_an_error_for_https(web: Web) -> None:
     assert web.received == []
 
 
-@pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
-def test_an_address_of_ipv6_without_a_port_has_that_of_its_scheme(
-    monkeypatch: pytest.MonkeyPatch, scheme: str, port: int
-) -> None:
-    addresses = []
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Return the addresses that are connected to; every connection is refused."""
+    addresses: list[tuple[str, int]] = []
 
     def refuse(address: tuple[str, int], *_: Any, **__: Any) -> None:
         addresses.append(address)
         raise ConnectionRefusedError
 
     monkeypatch.setattr("socket.create_connection", refuse)
+    return addresses
+
+
+@pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
+def test_an_address_of_ipv6_without_a_port_has_that_of_its_scheme(
+    refused: list[tuple[str, int]], scheme: str, port: int
+) -> None:
     with pytest.raises(DeliveryError):
         WebhookChannel(f"{scheme}://[::1]/hook").send(sample())
-    assert addresses == [("::1", port)]
+    assert refused == [("::1", port)]
 
 
 @pytest.mark.parametrize("path", [f"/{SECRET} x", f"/{SECRET}\x7f", f"/{SECRET}ü", f":{SECRET}/"])
@@ -617,18 +623,11 @@ def test_apprise_of_settings_is_sent_to_all_addresses(web: Web) -> None:
 
 @pytest.mark.parametrize(("tls", "port"), [("starttls", 587), ("tls", 465), ("none", 587)])
 def test_the_port_of_a_mail_server_is_that_of_its_encryption(
-    monkeypatch: pytest.MonkeyPatch, tls: str, port: int
+    refused: list[tuple[str, int]], tls: str, port: int
 ) -> None:
-    addresses = []
-
-    def refuse(address: tuple[str, int], *_: Any, **__: Any) -> None:
-        addresses.append(address)
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr("socket.create_connection", refuse)
     with pytest.raises(DeliveryError):
         send({**MAIL, "tls": tls})
-    assert addresses == [("smtp.mill.example", port)]
+    assert refused == [("smtp.mill.example", port)]
 
 
 @pytest.mark.parametrize(
