@@ -7,7 +7,7 @@ their intensity wobbles and has short bursts. Response times are a lognormal bod
 partly with the traffic: by 6 % on even days, by 10 % on odd ones. The true 95th percentile at calm
 times is 0.73 of the limit on average, and at most 0.94.
 
-Harmless oddities: a report that somebody clicks 3 to 5 times in seconds, stalls of a few seconds,
+Harmless oddities: a report that a person clicks 3 to 5 times in seconds, stalls of a few seconds,
 slow spells of under a minute, about ten slow requests after the nightly restart, single outliers.
 Any five minutes of the daytime have at most one click series, stall or spell: two of them at once
 could truly put more than 5 % of the requests over the limit.

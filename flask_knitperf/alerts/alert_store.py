@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..core.printable import printable
 from ..history.databases import Connection
-from .conditions import DAY
+from ..history.resolutions import DAY
 from .evaluator import AlertKey
 from .states import Phase, State
 

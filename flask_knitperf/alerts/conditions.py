@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from ..history.resolutions import DAY, HOUR
 from ..metrics.histogram import binomial_tail
 
 MAX_P = 0.001
 """Probability below which an excess is not chance."""
-MINUTE, HOUR, DAY = 60, 3600, 86_400
+_MINUTE = 60
 
 
 class Tally(NamedTuple):
@@ -42,10 +43,6 @@ class Tally(NamedTuple):
     def share(self) -> float:
         """Bad events as a share of all, 0 to 1; 0 without events."""
         return self.bad / self.total if self.total else 0.0
-
-    def plus(self, other: Tally) -> Tally:
-        """Return the sum of both."""
-        return Tally(self.total + other.total, self.bad + other.bad)
 
 
 NOTHING = Tally(0, 0)
@@ -103,7 +100,7 @@ class ShareAbove:
     """
 
     share: float
-    window_s: int = 5 * MINUTE
+    window_s: int = 5 * _MINUTE
     min_events: int = 30
     resolve_share: float | None = None
 
@@ -173,7 +170,7 @@ class BurnWindow(NamedTuple):
     rate: float
 
 
-PAGE_WINDOWS = (BurnWindow(HOUR, 5 * MINUTE, 14.4), BurnWindow(6 * HOUR, 30 * MINUTE, 6.0))
+PAGE_WINDOWS = (BurnWindow(HOUR, 5 * _MINUTE, 14.4), BurnWindow(6 * HOUR, 30 * _MINUTE, 6.0))
 """Those that spend 2 % of a month's budget in an hour, or 5 % in six."""
 TICKET_WINDOWS = (BurnWindow(3 * DAY, 6 * HOUR, 1.0),)
 """Those that spend 10 % of a month's budget in three days."""
@@ -230,7 +227,7 @@ class CountAbove:
     """
 
     limit: int
-    window_s: int = 5 * MINUTE
+    window_s: int = 5 * _MINUTE
 
     @property
     def windows(self) -> tuple[int, ...]:

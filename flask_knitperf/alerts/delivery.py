@@ -17,10 +17,10 @@ from ..core.host_exceptions import raise_if_of_host
 from ..core.printable import printable
 from ..history.databases import Connection, Database
 from ..history.lease import drop, take
+from ..history.resolutions import DAY, HOUR
 from ..history.schema import prepare
 from .alert_store import AlertStore, DeliveryState, Message
 from .channels import MAX_REASON, DeliveryError, Receiver
-from .conditions import DAY, HOUR
 
 log = logging.getLogger("flask_knitperf.alerts")
 

@@ -1,7 +1,7 @@
 """Evaluates rules: pure, from tallies and values by time to changes of alerts.
 
 The same evaluator runs every ten seconds over the newest rows of the history, and in a backtest over a
-month of them.
+week of them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from ..history.resolutions import DAY, HOUR
 from .conditions import (
-    DAY,
-    HOUR,
     NOTHING,
     Judged,
     Judgement,

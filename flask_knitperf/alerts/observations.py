@@ -17,7 +17,7 @@ from ..core.clock import NS_PER_MS
 from ..core.units import MB
 from ..history import rows
 from ..history.lease import LEASE_OF_HISTORY
-from ..history.resolutions import FINEST, Stretch
+from ..history.resolutions import DAY, FINEST, Stretch
 from ..history.store import SeriesKey, Store
 from ..metrics.catalogue import (
     CACHE_EVENT,
@@ -35,7 +35,7 @@ from ..metrics.catalogue import (
 )
 from ..metrics.columns import Columns
 from ..metrics.histogram import bucket
-from .conditions import DAY, Tally
+from .conditions import Tally
 from .evaluator import REST, Slot
 from .rules import ALL, EVERY, Metric, Rule
 

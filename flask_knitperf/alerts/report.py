@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..core.printable import printable
+from ..history.resolutions import DAY
 from ..reports.documents.alerts import (
     AlertsReport,
     DeliveryRow,
@@ -17,7 +18,6 @@ from ..reports.documents.alerts import (
 from ..reports.values import moment
 from .alert_store import AlertStore, DeliveryState, EventKind, Message, Silence
 from .alert_store import EventRow as StoredEvent
-from .conditions import DAY
 from .evaluator import AlertKey
 from .messages import observation
 from .rules import Rule, RuleSource, Severity, sentence

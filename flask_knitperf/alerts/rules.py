@@ -220,7 +220,6 @@ def combined(
 
 # -- from plain values -----------------------------------------------------------------------------
 
-_SHARES = (Metric.SLOW, Metric.FAILED, Metric.QUEUED, Metric.CACHE_MISSES)
 BY_ENDPOINT = (Metric.SLOW, Metric.FAILED, Metric.KILLED)
 """Metrics whose rules name endpoints."""
 _VALUES = (Metric.MEMORY_MB, Metric.LEAKS, Metric.SILENCE_S)

@@ -12,7 +12,7 @@ from ..storage.state_dir import Snapshot
 from ..storage.windows import LONG_SPANS, Span, Window, WindowName
 from .databases import Database
 from .reader import read_past
-from .store import opened
+from .store import Mark, opened
 from .writer import DEPLOY
 
 MAX_RELEASES = 50
@@ -60,10 +60,15 @@ def span_window(database: Database, source: str, span: Span, now: float, current
     return Window("span", begins, max(begins, until), current.run, current.release, snapshot)
 
 
+def _deploys(database: Database, now: float) -> list[Mark]:
+    """Return the starts of all runs that the history has, oldest first."""
+    with opened(database) as store:
+        return [mark for mark in store.marks(0, now) if mark.kind == DEPLOY]
+
+
 def releases(database: Database, now: float) -> list[str]:
     """Return the releases that the history has, the latest first."""
-    with opened(database) as store:
-        names = [mark.about.get("release") for mark in store.marks(0, now) if mark.kind == DEPLOY]
+    names = [mark.about.get("release") for mark in _deploys(database, now)]
     return list(dict.fromkeys(name for name in reversed(names) if name))[:MAX_RELEASES]
 
 
@@ -74,8 +79,7 @@ def release_span(database: Database, release: str, now: float) -> Span:
         StateError: the history does not have that release.
         HistoryError: the database cannot be used.
     """
-    with opened(database) as store:
-        marks = [mark for mark in store.marks(0, now) if mark.kind == DEPLOY]
+    marks = _deploys(database, now)
     names = [mark.about.get("release") for mark in marks]
     if release not in names:
         known = ", ".join(dict.fromkeys(str(name) for name in reversed(names) if name)) or "none"

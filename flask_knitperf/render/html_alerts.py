@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ..core.units import count, joined
+from ..core.units import count, joined, span
+from ..runtime.documents import SILENCE_S
 from . import Values
 from .alerts_text import delivery, evaluated, short, state
 from .wording import SEVERITIES
@@ -18,8 +19,6 @@ WIDTH = 240.0
 """Width of a strip in its coordinates."""
 _LEAST = 2.0  # width of an alert on it, at least
 _TONES = {"queued": "none", "sent": "good", "failed": "bad"}
-SILENCES = (("1h", "1 hour"), ("2h", "2 hours"), ("8h", "8 hours"), ("1d", "1 day"))
-"""Lengths of silences that the page offers."""
 
 
 def alerts(document: AlertsReport) -> Values:
@@ -39,7 +38,8 @@ def alerts(document: AlertsReport) -> Values:
         ],
         "deliveries": [_delivery(row) for row in document["deliveries"]],
         "events": [{**row, "at": short(row["at"])} for row in document["events"]],
-        "channels": ", ".join(document["channels"]), "lengths": SILENCES,
+        "channels": ", ".join(document["channels"]),
+        "lengths": [(name, span(round(seconds))) for name, seconds in SILENCE_S.items()],
     }  # fmt: skip
 
 

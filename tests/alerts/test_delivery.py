@@ -26,10 +26,10 @@ from flask_knitperf.alerts.channels import (
     Receiver,
     WebhookChannel,
 )
-from flask_knitperf.alerts.conditions import DAY
 from flask_knitperf.alerts.delivery import GIVE_UP_S, LEASE, Delivery, pause_s
 from flask_knitperf.history.databases import Connection, Database, PostgreSQL, SQLite
 from flask_knitperf.history.lease import take
+from flask_knitperf.history.resolutions import DAY
 from flask_knitperf.reports.documents.alerts import AlertMessage
 
 from .receivers import AT, HOSTILE, Answer, Web, hanging, raw, sample, status, wait_for

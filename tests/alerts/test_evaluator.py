@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_knitperf.alerts.conditions import DAY, HOUR, Judgement, ShareAbove, Tally, ValueAbove
+from flask_knitperf.alerts.conditions import Judgement, ShareAbove, Tally, ValueAbove
 from flask_knitperf.alerts.evaluator import AlertKey, Change, Evaluator, Series, Slot
 from flask_knitperf.alerts.rules import ALL, EVERY, Metric, Rule
 from flask_knitperf.alerts.states import Event, Phase, State, Timing
+from flask_knitperf.history.resolutions import DAY, HOUR
 
 TIMING = Timing(for_s=20, keep_firing_s=60, repeat_s=0)
 SLOW = Rule("slow", Metric.SLOW, ShareAbove(0.05), EVERY, timing=TIMING)
