@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import closing
 
 from ..core.errors import HistoryError
 from ..core.host_exceptions import raise_if_of_host
@@ -18,7 +17,7 @@ from ..core.printable import printable
 from ..history.databases import Connection, Database
 from ..history.lease import drop, take
 from ..history.resolutions import DAY, HOUR
-from ..history.schema import prepare
+from ..history.store import connected
 from .alert_store import AlertStore, DeliveryState, Message
 from .channels import MAX_REASON, DeliveryError, Receiver
 
@@ -78,8 +77,7 @@ class Delivery:
 
     def _run(self) -> None:
         try:
-            with closing(self._database.open()) as connection:
-                prepare(connection)
+            with connected(self._database) as connection:
                 self.deliver(connection)
         except HistoryError as error:
             log.debug("messages of alerts wait for the database: %s", error)

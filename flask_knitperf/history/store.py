@@ -473,14 +473,25 @@ def _seconds(pairs: Iterable[tuple[int, bytes]]) -> list[bytes]:
 
 
 @contextmanager
-def opened(database: Database) -> Iterator[Store]:
-    """Open a database for one reader, with its series.
+def connected(database: Database) -> Iterator[Connection]:
+    """Open a prepared connection for one reader, which needs no series.
 
     Raises:
         HistoryError: the database cannot be used.
     """
     with closing(database.open()) as connection:
         prepare(connection)
+        yield connection
+
+
+@contextmanager
+def opened(database: Database) -> Iterator[Store]:
+    """Open a database for one reader, with its series.
+
+    Raises:
+        HistoryError: the database cannot be used.
+    """
+    with connected(database) as connection:
         store = Store(connection)
         store.load_series()
         yield store

@@ -12,7 +12,7 @@ from ..storage.state_dir import Snapshot
 from ..storage.windows import LONG_SPANS, Span, Window, WindowName
 from .databases import Database
 from .reader import read_past
-from .store import Mark, opened
+from .store import Mark, Store, connected, opened
 from .writer import DEPLOY
 
 MAX_RELEASES = 50
@@ -62,8 +62,8 @@ def span_window(database: Database, source: str, span: Span, now: float, current
 
 def _deploys(database: Database, now: float) -> list[Mark]:
     """Return the starts of all runs that the history has, oldest first."""
-    with opened(database) as store:
-        return [mark for mark in store.marks(0, now) if mark.kind == DEPLOY]
+    with connected(database) as connection:
+        return [mark for mark in Store(connection).marks(0, now) if mark.kind == DEPLOY]
 
 
 def releases(database: Database, now: float) -> list[str]:

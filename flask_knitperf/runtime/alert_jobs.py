@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..alerts.rules import Rule, RuleSource
     from ..alerts.watch import AlertWatch
     from ..history.databases import Connection
-    from ..history.store import Store
     from ..reports.documents.alerts import AlertMessage, AlertsReport
 
 log = logging.getLogger("flask_knitperf")
@@ -148,12 +147,13 @@ class AlertJobs:
     # -- for pages and the command line ----------------------------------------------------------------
 
     @contextmanager
-    def _opened(self) -> Iterator[Store]:
+    def _tables(self) -> Iterator[AlertStore]:
+        from ..alerts.alert_store import AlertStore
         from ..history.databases import database
-        from ..history.store import opened
+        from ..history.store import connected
 
-        with opened(database(self._settings().history_url)) as store:
-            yield store
+        with connected(database(self._settings().history_url)) as connection:
+            yield AlertStore(connection)
 
     def report(self, since: float, now: float) -> AlertsReport:
         """Return the report on alerts; see :func:`..alerts.report.alerts_report`.
@@ -161,12 +161,10 @@ class AlertJobs:
         Raises:
             HistoryError: the database cannot be used.
         """
-        from ..alerts.alert_store import AlertStore
         from ..alerts.report import alerts_report
 
         names = list(self._settings().alert_channels)
-        with self._opened() as store:
-            alerts = AlertStore(store.connection)
+        with self._tables() as alerts:
             return alerts_report(alerts, self.rules(alerts), names, since, now)
 
     def firing(self) -> int | None:
@@ -180,11 +178,8 @@ class AlertJobs:
         return self._counted[1]
 
     def _count_firing(self) -> int | None:
-        from ..alerts.alert_store import AlertStore
-
         try:
-            with self._opened() as store:
-                alerts = AlertStore(store.connection)
+            with self._tables() as alerts:
                 states, rules = alerts.states(), self.rules(alerts)
         except (HistoryError, ConfigurationError) as error:
             log.debug("the number of alerts is unknown: %s", error)
@@ -197,13 +192,11 @@ class AlertJobs:
         Raises:
             HistoryError: the database cannot be used.
         """
-        from ..alerts.alert_store import AlertStore
         from ..alerts.evaluator import AlertKey
 
         now = self._clock.wall()
-        with self._opened() as store:
-            key = AlertKey(rule, subject)
-            AlertStore(store.connection).silence(key, now + seconds, reason, now)
+        with self._tables() as alerts:
+            alerts.silence(AlertKey(rule, subject), now + seconds, reason, now)
 
     def end_silence(self, number: int) -> bool:
         """End a silence; return whether there was one.
@@ -211,10 +204,8 @@ class AlertJobs:
         Raises:
             HistoryError: the database cannot be used.
         """
-        from ..alerts.alert_store import AlertStore
-
-        with self._opened() as store:
-            return AlertStore(store.connection).end_silence(number, self._clock.wall())
+        with self._tables() as alerts:
+            return alerts.end_silence(number, self._clock.wall())
 
     def test_message(self) -> AlertMessage:
         """Return a test message."""
@@ -228,13 +219,12 @@ class AlertJobs:
         Raises:
             HistoryError: the database cannot be used.
         """
-        from ..alerts.alert_store import AlertStore, identity
+        from ..alerts.alert_store import identity
 
         message, now = self.test_message(), self._clock.wall()
-        with self._opened() as store:
+        with self._tables() as alerts:
             for name in self._settings().alert_channels:
-                key = identity(message["key"], name)
-                AlertStore(store.connection).queue(key, name, message, now, now)
+                alerts.queue(identity(message["key"], name), name, message, now, now)
         return len(self._settings().alert_channels)
 
     def backtest(self, name: str, since: float, now: float) -> Backtest:
@@ -246,8 +236,10 @@ class AlertJobs:
         """
         from ..alerts.alert_store import AlertStore
         from ..alerts.backtest import backtest, can_test
+        from ..history.databases import database
+        from ..history.store import opened
 
-        with self._opened() as store:
+        with opened(database(self._settings().history_url)) as store:
             rules = self.rules(AlertStore(store.connection))
             if name not in rules:
                 raise ConfigurationError("rule", name, f"rules are {', '.join(rules)}")
