@@ -6,7 +6,6 @@ import json
 import socketserver
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -19,6 +18,7 @@ from flask_knitperf.alerts.messages import Context, message
 from flask_knitperf.alerts.rules import Metric, Rule
 from flask_knitperf.alerts.states import Event, State
 from flask_knitperf.reports.documents.alerts import AlertMessage
+from tests.waiting import wait_for
 
 AT = 1_800_000_000.0
 RULE = Rule("Slow", Metric.SLOW, ShareAbove(0.05), "orders", limit_ms=200.0)
@@ -294,11 +294,3 @@ class Post(_Receiver):
         server = _PostServer(("127.0.0.1", 0), _PostHandler)
         server.post = self
         super().__init__(server)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)

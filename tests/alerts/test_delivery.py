@@ -31,8 +31,9 @@ from flask_knitperf.history.databases import Connection, Database, PostgreSQL, S
 from flask_knitperf.history.lease import take
 from flask_knitperf.history.resolutions import DAY
 from flask_knitperf.reports.documents.alerts import AlertMessage
+from tests.waiting import wait_for
 
-from .receivers import AT, HOSTILE, Answer, Web, hanging, raw, sample, status, wait_for
+from .receivers import AT, HOSTILE, Answer, Web, hanging, raw, sample, status
 
 HOOK = "hook"
 

@@ -16,18 +16,9 @@ import pytest
 
 from flask_knitperf.caching import single_flight
 from flask_knitperf.caching.single_flight import SingleFlight
+from tests.waiting import wait_for
 
 LONG = 30.0
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return once a condition holds."""
-    timer = threading.Event()
-    for _ in range(3000):
-        if condition():
-            return
-        timer.wait(0.01)
-    raise AssertionError("the condition never held")
 
 
 class Calls:

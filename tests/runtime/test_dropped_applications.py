@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from flask_knitperf import KnitPerf
 from flask_knitperf.recording.gc_pauses import WATCH
 from flask_knitperf.reports.offline import Offline
 from flask_knitperf.storage.atomic_files import is_locked
+from tests.waiting import wait_for
 
 from .applications import our_threads
 
@@ -25,14 +25,7 @@ from .applications import our_threads
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "state"
-    _until(lambda: not our_threads())
-
-
-def _until(condition: Callable[[], Any]) -> None:
-    ends = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < ends, our_threads()
-        time.sleep(0.05)
+    wait_for(lambda: not our_threads())
 
 
 def _application(folder: Path, perf: KnitPerf | None = None, **config: Any) -> Flask:
@@ -56,7 +49,7 @@ def test_its_threads_end_and_its_requests_stay_counted(folder: Path) -> None:
     del app
     gc.collect()
     assert gone() is None
-    _until(lambda: not our_threads())
+    wait_for(lambda: not our_threads())
     assert not any(is_locked(path) for path in folder.glob("*/w-*.lock"))
     report = Offline(folder).report("run")
     assert [(row["endpoint"], row["count"]) for row in report["endpoints"]] == [("index", 1)]
@@ -103,10 +96,10 @@ def test_its_wsgi_application_alone_keeps_it_alive_and_served(folder: Path) -> N
 def test_many_that_come_and_go_leave_no_thread_and_no_descriptor(folder: Path) -> None:
     _served(_application(folder))
     gc.collect()
-    _until(lambda: not our_threads())
+    wait_for(lambda: not our_threads())
     before = len(os.listdir("/proc/self/fd"))
     for number in range(12):
         _served(_application(folder / str(number % 3)))
         gc.collect()
-    _until(lambda: not our_threads())
+    wait_for(lambda: not our_threads())
     assert len(os.listdir("/proc/self/fd")) <= before
