@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ class Past(NamedTuple):
 def read_past(
     store: Store, since: float, until: float, now: float,
     live: Mapping[tuple[str, str], Snapshot] | None = None,
+    meters: Container[str] | None = None,
 ) -> Past:  # fmt: skip
     """Read a window.
 
@@ -55,18 +56,20 @@ def read_past(
         now: the present.
         live: totals of runs by source and run, for what was observed since the latest write; of a
             window that ends earlier they are not used.
+        meters: names of the meters that are read, ``None`` for all and for evidence.
     """
     with store.connection.reading():
-        return _read_past(store, since, until, now, live or {})
+        return _read_past(store, since, until, now, live or {}, meters)
 
 
 def _read_past(
-    store: Store, since: float, until: float, now: float, live: Mapping[tuple[str, str], Snapshot]
-) -> Past:
+    store: Store, since: float, until: float, now: float, live: Mapping[tuple[str, str], Snapshot],
+    meters: Container[str] | None,
+) -> Past:  # fmt: skip
     edge, complete = bounds(store, since, until)
     chosen = stretches(since, edge, now, complete)
     begins = chosen[0].begins if chosen else since
-    part = _read(store, chosen)
+    part = _read(store, chosen, meters)
     ends: float = chosen[-1].ends if chosen else since
     if live and until >= complete.get(FINEST.seconds, since):
         fresh = _since_write(store, live)
@@ -93,10 +96,13 @@ class _Part(NamedTuple):
     gauges: dict[tuple[str, tuple[str, ...]], GaugeRow]
 
 
-def _read(store: Store, chosen: Sequence[Stretch]) -> _Part:
+def _read(store: Store, chosen: Sequence[Stretch], meters: Container[str] | None = None) -> _Part:
     """Return the sums of the rows of some stretches."""
-    some = store.rows(chosen)
     known = store.series()
+    numbers = None if meters is None else [
+        number for number, (key, _) in known.items() if key.name in meters
+    ]  # fmt: skip
+    some = store.rows(chosen, numbers)
     if not known.keys() >= set(some.series):
         store.load_series(0)
     divided = by_kind(known, zip(some.series, some.data, strict=True))

@@ -44,6 +44,7 @@ class RowKind(StrEnum):
     COUNTER = "counter"
     GAUGE = "gauge"
     NOTE = "note"
+    TOTAL = "total"  # sums of histograms (:mod:`.totals`)
 
 
 class SeriesKey(NamedTuple):
@@ -120,12 +121,12 @@ class StoredRows(NamedTuple):
 
 def key_of(descriptor: Descriptor) -> SeriesKey:
     """Return the identity of a series of a meter."""
-    return SeriesKey(descriptor.kind.value, descriptor.key.meter, _json(descriptor.key.labels))
+    return SeriesKey(descriptor.kind.value, descriptor.key.meter, json_text(descriptor.key.labels))
 
 
 def key_of_note(note: NoteDocument) -> SeriesKey:
     """Return the identity of a piece of evidence."""
-    return SeriesKey(RowKind.NOTE, note["kind"], _json(note["key"]))
+    return SeriesKey(RowKind.NOTE, note["kind"], json_text(note["key"]))
 
 
 def descriptor_of(key: SeriesKey, about: Mapping[str, Any]) -> Descriptor:
@@ -134,7 +135,7 @@ def descriptor_of(key: SeriesKey, about: Mapping[str, Any]) -> Descriptor:
     return Descriptor(Key(key.name, labels), Kind(key.kind), about["unit"], Merge(about["merge"]))
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
     """Return JSON in ASCII: a database may refuse what a client has sent (NUL, half a surrogate)."""
     return json.dumps(value, separators=(",", ":"))
 
@@ -191,7 +192,7 @@ class Store:
             self.connection.change_many(
                 "INSERT INTO knitperf_series (identity, kind, name, labels, about)"
                 " VALUES (?, ?, ?, ?, ?) ON CONFLICT (identity) DO NOTHING",
-                [(key.identity, *key, _json(about)) for key, about in new],
+                [(key.identity, *key, json_text(about)) for key, about in new],
             )
             self.load_series()
             if any(key not in self._numbers for key, _ in new):
@@ -403,7 +404,7 @@ class Store:
         self.connection.execute(
             "INSERT INTO knitperf_marks (source, at, kind, about) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (source, at, kind) DO NOTHING",
-            (source, mark.at, mark.kind, _json(mark.about)),
+            (source, mark.at, mark.kind, json_text(mark.about)),
         )
 
     def first(self, now: float) -> float:
@@ -426,12 +427,13 @@ class RowsByKind(NamedTuple):
     series: list[tuple[int, bytes]]
     gauges: list[tuple[int, rows.GaugeRow]]
     notes: list[tuple[int, rows.NoteRow]]
+    totals: list[tuple[int, bytes]]
 
 
 def by_kind(
     about: Mapping[int, tuple[SeriesKey, str]], pairs: Iterable[tuple[int, bytes]]
 ) -> RowsByKind:
-    """Return rows by their meaning; those of series are not decoded.
+    """Return rows by their meaning; those of series and totals are not decoded.
 
     Args:
         about: identity of each series, by its number.
@@ -440,13 +442,17 @@ def by_kind(
     series: list[tuple[int, bytes]] = []
     gauges: list[tuple[int, bytes]] = []
     notes: list[tuple[int, bytes]] = []
-    chosen = {RowKind.GAUGE.value: gauges, RowKind.NOTE.value: notes}
+    totals: list[tuple[int, bytes]] = []
+    chosen = {
+        RowKind.GAUGE.value: gauges, RowKind.NOTE.value: notes, RowKind.TOTAL.value: totals
+    }  # fmt: skip
     for number, data in pairs:
         chosen.get(about[number][0].kind, series).append((number, data))
     return RowsByKind(
         series,
         list(zip(_firsts(gauges), rows.gauges_of(_seconds(gauges)), strict=True)),
         list(zip(_firsts(notes), rows.notes_of(_seconds(notes)), strict=True)),
+        totals,
     )
 
 
@@ -456,9 +462,10 @@ def add_rows(
     """Return the sums of rows by the number of their series; see :func:`by_kind`."""
     divided = by_kind(about, pairs)
     gauges, notes = rows.sum_by_key(divided.gauges), rows.sum_by_key(divided.notes)
-    owners = np.array(_firsts(divided.series), np.int64)
+    series = [*divided.series, *divided.totals]
+    owners = np.array(_firsts(series), np.int64)
     return dict([
-        *zip(*rows.merged(owners, _seconds(divided.series)), strict=True),
+        *zip(*rows.merged(owners, _seconds(series)), strict=True),
         *zip(gauges, rows.gauge_rows(gauges.values()), strict=True),
         *zip(notes, rows.note_rows(notes.values()), strict=True),
     ])  # fmt: skip

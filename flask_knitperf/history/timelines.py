@@ -1,97 +1,125 @@
-"""One endpoint over time: percentiles of response times by slot, deploys, and steps of the level."""
+"""One endpoint over time: percentiles of response times by slot, where the time went, deploys, steps."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ..core.clock import NS_PER_MS
 from ..core.steps import steps
 from ..core.usual import WEEK_HOURS, WEEKS, Band, usual_band
-from ..metrics.catalogue import REQUEST, When
+from ..metrics.catalogue import PART, REQUEST, WAITS, PartKind, StatusClass, When
 from ..metrics.histogram import Histogram
-from ..reports.documents.endpoint import DeployRow, StepRow, Timeline, TimelineRow
 from ..reports.values import moment
-from . import rows
-from .reader import bounds
-from .resolutions import DAY, HOUR, HOURS, MINUTES, Stretch, stretches
+from .resolutions import DAY, HOUR, HOURS, Stretch
+from .slots import by_slot, heat, milliseconds, slots
 from .store import Mark, SeriesKey, Store, StoredRows
 from .writer import DEPLOY
 
-MAX_POINTS = 120
-"""Number of points of a timeline, at most."""
-_LENGTHS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, DAY)
-"""Lengths of the slots of a timeline, in seconds."""
+if TYPE_CHECKING:
+    from ..reports.documents.charts import DeployRow
+    from ..reports.documents.endpoint import PartTimes, StepRow, Timeline, TimelineRow
+
 MIN_REQUESTS = 30
 """Requests of a day or an hour that its percentiles need to be compared with those of others."""
+_Group = Literal["database", "files", "rendering", "waiting"]
+_GROUPS: Mapping[str, _Group] = {
+    **dict.fromkeys((PartKind.SQL, PartKind.POOL, PartKind.EXPLAIN), "database"),
+    **dict.fromkeys((PartKind.FILE_READ,), "files"),
+    **dict.fromkeys((PartKind.RENDER,), "rendering"),
+    **dict.fromkeys(WAITS - {PartKind.POOL}, "waiting"),
+}
+"""Group of a kind of part; others are own time."""
+_NO_REQUESTS = Histogram()
 
 
 def endpoint_timeline(
-    store: Store, endpoint: str, method: str, since: float, now: float
+    store: Store, endpoint: str, method: str, since: float, until: float, now: float
 ) -> Timeline:
     """Return an endpoint over time, up to the latest write.
 
     Args:
         store: the rows, with their series (:func:`.store.opened`).
         endpoint: its name.
-        method: of its requests; cold starts are left out, as in reports.
+        method: of its requests; cold starts are left out of percentiles, as in reports.
         since: start, in seconds since the epoch.
+        until: end.
         now: the present.
     """
     with store.connection.reading():
-        return _timeline(store, endpoint, method, since, now)
+        return _timeline(store, endpoint, method, since, until, now)
 
 
-def _timeline(store: Store, endpoint: str, method: str, since: float, now: float) -> Timeline:
-    numbers = [
-        number for number, (key, _) in store.series().items() if _is_of(key, endpoint, method)
-    ]
-    edge, complete = bounds(store, since, now)
-    length = next(one for one in _LENGTHS if (now - since) / one <= MAX_POINTS or one == DAY)
-    resolution = MINUTES if length < HOURS.seconds else HOURS
-    chosen = stretches(since, edge, now, complete, resolution)
-    some = store.rows(chosen, numbers)
-    usual = _usual(store, numbers, since, now)
-    marks = store.marks(chosen[0].begins if chosen else since, now)
-    return Timeline(
-        slot_s=length,
-        points=[
-            _point(at, one, usual_band(usual, range(at // HOUR, -(-(at + length) // HOUR))))
-            for at, one in by_slot(some, length).items()
-        ],
-        deploys=[_deploy(mark) for mark in marks if mark.kind == DEPLOY],
-        steps=_steps(by_slot(some, DAY)) if now - since > DAY else [],
-    )
+class _Series:
+    """Numbers of the series of one endpoint."""
+
+    def __init__(self, store: Store, endpoint: str, method: str) -> None:
+        self.warm: list[int] = []
+        self.cold: list[int] = []
+        self.failed: set[int] = set()
+        self.parts: dict[int, _Group] = {}
+        for number, (key, _) in store.series().items():
+            if key.name == REQUEST.name:
+                self._add_requests(number, key, [endpoint, method])
+            elif key.name == PART.name:
+                self._add_part(number, key, [endpoint, method])
+
+    def _add_requests(self, number: int, key: SeriesKey, pair: list[str]) -> None:
+        *owner, status, when = json.loads(key.labels)
+        if owner == pair:
+            (self.cold if when == When.FIRST else self.warm).append(number)
+            if status[:1] == StatusClass.SERVER_ERROR[0]:
+                self.failed.add(number)
+
+    def _add_part(self, number: int, key: SeriesKey, pair: list[str]) -> None:
+        *owner, part = json.loads(key.labels)
+        group = _GROUPS.get(part.partition(":")[0])
+        if owner == pair and group is not None:
+            self.parts[number] = group
 
 
-def _is_of(key: SeriesKey, endpoint: str, method: str) -> bool:
-    if key.name != REQUEST.name:
-        return False
-    labels = json.loads(key.labels)
-    return bool(labels[:2] == [endpoint, method] and labels[3] != When.FIRST)
-
-
-def by_slot(some: StoredRows, length: int) -> Mapping[int, Histogram]:
-    """Return the sums of rows by the start of slots of a length in seconds, in order of time."""
-    slots = np.array(some.slots, np.int64) // length * length
-    starts, owner = np.unique(slots, return_inverse=True)
-    nameless: Any = (None,) * len(starts)
-    whole = rows.columns_of(nameless, owner.astype(np.int64), some.data)
-    places = np.arange(len(starts))
-    begins = whole.row.searchsorted(places, "left")
-    ends = whole.row.searchsorted(places, "right")
+def _timeline(
+    store: Store, endpoint: str, method: str, since: float, until: float, now: float
+) -> Timeline:
+    series = _Series(store, endpoint, method)
+    length, chosen = slots(store, since, until, now)
+    some = store.rows(chosen, [*series.warm, *series.cold, *series.parts])
+    warm = _only(some, series.warm)
+    points = by_slot(warm, length)
+    every = by_slot(_only(some, [*series.warm, *series.cold]), length)
+    failed = by_slot(_only(some, series.failed), length)
+    parts = {
+        group: by_slot(_only(some, _numbers(series.parts, group)), length)
+        for group in dict.fromkeys(series.parts.values())
+    }
+    usual = _usual(store, series.warm, since, now)
+    marks = store.marks(chosen[0].begins if chosen else since, until)
     return {
-        start: Histogram(
-            int(whole.count[place]), int(whole.total[place]),
-            cells=(whole.bucket[begin:end].astype(np.int64), whole.weight[begin:end]),
-        )
-        for place, (start, begin, end) in enumerate(
-            zip(starts.tolist(), begins.tolist(), ends.tolist(), strict=True)
-        )
+        "slot_s": length,
+        "points": [
+            _point(
+                at, one, usual_band(usual, range(at // HOUR, -(-(at + length) // HOUR))),
+                failed.get(at, _NO_REQUESTS).count,
+                _part_times(every[at], {group: sums[at] for group, sums in parts.items() if at in sums}),
+            )
+            for at, one in points.items()
+        ],
+        "deploys": [deploy_row(mark) for mark in marks if mark.kind == DEPLOY],
+        "steps": _steps(by_slot(warm, DAY)) if until - since > DAY else [],
+        "heat": heat(list(points.values())),
     }  # fmt: skip
+
+
+def _numbers(parts: Mapping[int, _Group], group: _Group) -> list[int]:
+    return [number for number, one in parts.items() if one == group]
+
+
+def _only(some: StoredRows, numbers: Iterable[int]) -> StoredRows:
+    """Return the rows of some series."""
+    chosen = set(numbers)
+    places = [place for place, number in enumerate(some.series) if number in chosen]
+    return StoredRows(*([column[place] for place in places] for column in some))  # type: ignore[arg-type]
 
 
 def _usual(store: Store, numbers: list[int], since: float, now: float) -> dict[int, float]:
@@ -99,32 +127,47 @@ def _usual(store: Store, numbers: list[int], since: float, now: float) -> dict[i
     begins = HOURS.slot(since) - (WEEKS * WEEK_HOURS + 1) * HOUR
     some = store.rows([Stretch(HOURS, begins, HOURS.slot(now))], numbers)
     return {
-        at // HOUR: _ms(one, 0.95) for at, one in by_slot(some, HOUR).items()
+        at // HOUR: milliseconds(one, 0.95) or 0.0 for at, one in by_slot(some, HOUR).items()
         if one.count >= MIN_REQUESTS
     }  # fmt: skip
 
 
-def _point(at: int, requests: Histogram, usual: Band | None) -> TimelineRow:
-    return TimelineRow(
-        at=moment(at), count=requests.count, p50_ms=_ms(requests, 0.5), p95_ms=_ms(requests, 0.95),
-        p99_ms=_ms(requests, 0.99), usual_low_ms=None if usual is None else round(usual.low, 3),
-        usual_high_ms=None if usual is None else round(usual.high, 3),
-    )  # fmt: skip
+def _point(
+    at: int, requests: Histogram, usual: Band | None, failed: int,
+    parts: PartTimes,
+) -> TimelineRow:  # fmt: skip
+    return {
+        "at": moment(at), "count": requests.count, "p50_ms": milliseconds(requests, 0.5) or 0.0,
+        "p95_ms": milliseconds(requests, 0.95) or 0.0, "p99_ms": milliseconds(requests, 0.99) or 0.0,
+        "usual_low_ms": None if usual is None else round(usual.low, 3),
+        "usual_high_ms": None if usual is None else round(usual.high, 3),
+        "failed": failed, "parts": parts,
+    }  # fmt: skip
 
 
-def _ms(requests: Histogram, share: float) -> float:
-    return round((requests.quantile(share) or 0.0) / NS_PER_MS, 3)
+def _part_times(every: Histogram, sums: Mapping[_Group, Histogram]) -> PartTimes:
+    """Return the mean time of a request by where it goes."""
+    per_request = NS_PER_MS * every.count
+    database, files, rendering, waiting = (
+        sums[group].total / per_request if group in sums else 0.0 for group in get_args(_Group)
+    )
+    own = every.total / per_request - database - files - rendering - waiting
+    return {
+        "database": round(database, 3), "files": round(files, 3), "rendering": round(rendering, 3),
+        "waiting": round(waiting, 3), "own": round(max(0.0, own), 3),
+    }  # fmt: skip
 
 
-def _deploy(mark: Mark) -> DeployRow:
-    return DeployRow(at=moment(mark.at), release=mark.about.get("release"))
+def deploy_row(mark: Mark) -> DeployRow:
+    """Return the row of a deploy."""
+    return {"at": moment(mark.at), "release": mark.about.get("release")}
 
 
 def _steps(days: Mapping[int, Histogram]) -> list[StepRow]:
     """Return the steps of the daily p95, of the days with enough requests."""
     busy = [day for day, requests in days.items() if requests.count >= MIN_REQUESTS]
-    values = [_ms(days[day], 0.95) for day in busy]
+    values = [milliseconds(days[day], 0.95) or 0.0 for day in busy]
     return [
-        StepRow(at=moment(busy[step.day]), before_ms=step.before, after_ms=step.after)
+        {"at": moment(busy[step.day]), "before_ms": step.before, "after_ms": step.after}
         for step in steps(values)
     ]

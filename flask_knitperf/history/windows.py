@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+from collections.abc import Container
 
 from ..core.errors import StateError
 from ..metrics import columns
@@ -44,13 +45,25 @@ def past_window(
     return span_window(database, source, span, now, current)._replace(name=name)
 
 
-def span_window(database: Database, source: str, span: Span, now: float, current: Window) -> Window:
-    """Read any window; see :func:`past_window`."""
+def span_window(
+    database: Database, source: str, span: Span, now: float, current: Window,
+    meters: Container[str] | None = None,
+) -> Window:  # fmt: skip
+    """Read any window; see :func:`past_window`.
+
+    Args:
+        database: that holds the history.
+        source: name of the state directory.
+        span: bounds of the window.
+        now: the present, in seconds since the epoch.
+        current: the window ``run`` of the present run.
+        meters: names of the meters that are read, ``None`` for all and for evidence.
+    """
     present = current.snapshot
     until = min(span.until, now)
     with opened(database) as store:
         live = {(source, current.run): present} if current.is_whole else None
-        past = read_past(store, span.since, until, now, live)
+        past = read_past(store, span.since, until, now, live, meters)
     gauges = difference(present, (present.about, present.columns))  # observed nothing
     snapshot = Snapshot(
         columns.add([past.snapshot.columns, gauges.columns]), past.snapshot.about, present.workers,

@@ -49,6 +49,7 @@ from .store import (
     key_of,
     key_of_note,
 )
+from .totals import total_rows
 
 LEASE_S = 45.0
 """Time after which another process takes over; an idle process writes every 30 seconds."""
@@ -336,6 +337,7 @@ class _Step:
         """Add the rows of one slot: what was observed between two totals."""
         delta = difference(until, before)
         entries = [*_series(delta.columns), *_notes(delta.about.evidence.values())]
+        entries += total_rows(delta.columns)
         entries += _gauge_entries(self._gauges.get(resolution.seconds, {}))
         numbers = self._store.numbers([(key, about) for key, about, _ in entries])
         rows_by_number = {

@@ -301,6 +301,21 @@ class Histogram:
         return float((midpoints(index[first:]) - threshold) @ weight[first:])
 
 
+def total(parts: Sequence[Histogram]) -> Histogram:
+    """Return the sum of some histograms, which they do not share."""
+    cells = [part.cells for part in parts]
+    summed = sum_by_code(
+        np.concatenate([NO_CELLS[0], *[index for index, _ in cells]]),
+        np.concatenate([NO_CELLS[1], *[weight for _, weight in cells]]),
+    )
+    lows = [part.low for part in parts if part.low is not None]
+    highs = [part.high for part in parts if part.high is not None]
+    return Histogram(
+        sum(part.count for part in parts), sum(part.total for part in parts),
+        min(lows, default=None), max(highs, default=None), cells=summed,
+    )  # fmt: skip
+
+
 def sum_by_code(
     code: npt.NDArray[np.int64], weight: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

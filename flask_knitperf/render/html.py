@@ -5,19 +5,23 @@ Pure functions from a report document to what a template prints. No HTML here: t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
-from ..core.units import NONE, count, duration, number, percent, size
+from ..core.units import NONE, count, duration, number, percent, rate, size
 from . import Values, wording
 from .anchors import anchor
+from .chart import seconds
 from .html_cards import cards
+from .html_charts import trend
 from .html_request import listed
 from .html_timeline import timeline
 
 if TYPE_CHECKING:
     from ..reports.documents import EndpointReport, Report
+    from ..reports.documents.charts import EndpointTrend
     from ..reports.documents.endpoint import Against, ChangedLineRow
     from ..reports.documents.report import CriterionRow, EndpointRow, FindingRow
 
@@ -25,6 +29,7 @@ _WIDTH = 120.0
 _HEIGHT = 28.0
 """Width and height of a small picture, in its units."""
 _MIN_BARS = 12
+_NO_TRENDS: Mapping[tuple[str, str], EndpointTrend] = MappingProxyType({})
 _MAX_NEIGHBOURS = 12
 _MAX_LINES = 8
 """Lines that differ between slow and other requests, or between two windows."""
@@ -65,21 +70,36 @@ def spent(seconds: float) -> str:
     return NONE if seconds <= 0 else duration(seconds * 1000)
 
 
-def report(document: Report, endpoints: Sequence[EndpointRow] | None = None) -> Values:
+def report(
+    document: Report, endpoints: Sequence[EndpointRow] | None = None,
+    over_time: Mapping[tuple[str, str], EndpointTrend] = _NO_TRENDS,
+) -> Values:  # fmt: skip
     """Return the values of the report page.
 
     Args:
         document: the report.
         endpoints: those that are listed, in order; by default all of the report.
+        over_time: trends of endpoints, by endpoint and method.
     """
     by_endpoint: dict[tuple[str, str], list[FindingRow]] = {}
     for finding in document["bottlenecks"]:
         by_endpoint.setdefault((finding["endpoint"], finding["method"]), []).append(finding)
     window = document["window"]
+    limits = {
+        (row["endpoint"], row["method"]): row["thresholds"]["moderate_ms"]
+        for row in document["endpoints"]
+    }
+    shown_trends = {
+        pair: trend(over_time.get(pair), limit) for pair, limit in limits.items()
+    }  # fmt: skip
     return {
-        "cards": cards(document),
+        "cards": cards(document, shown_trends),
+        "load": _load(document),
         "endpoints": [
-            _endpoint(row, by_endpoint.get((row["endpoint"], row["method"]), []))
+            {
+                **_endpoint(row, by_endpoint.get((row["endpoint"], row["method"]), [])),
+                "trend": shown_trends.get((row["endpoint"], row["method"])),
+            }
             for row in (document["endpoints"] if endpoints is None else endpoints)
         ],
         "requests": sum(row["count"] for row in document["endpoints"]),
@@ -112,6 +132,24 @@ def report(document: Report, endpoints: Sequence[EndpointRow] | None = None) -> 
         ],
         "scorecard": [_criterion(row) for row in document["scorecard"]],
     }  # fmt: skip
+
+
+def _load(document: Report) -> list[Values]:
+    """Return the key figures of the load: ``{name, value, more, spark}``."""
+    load, bounds = document["load"], document["window"]
+    seconds_ = max(1.0, seconds(bounds["to"]) - seconds(bounds["from"]))
+    per_second = rate(load["count"] / seconds_, "request")
+    share = load["failed"] / load["count"] if load["count"] else None
+    return [
+        {"name": "Requests", "value": number(load["count"]), "more": per_second, "spark": "requests"},
+        {"name": "Failed", "value": percent(share), "more": count(load["failed"], "request"),
+         "spark": "failed"},
+        {"name": "p50", "value": duration(load["p50_ms"]), "more": "", "spark": "p50"},
+        {"name": "p95", "value": duration(load["p95_ms"]),
+         "more": f"p99 {duration(load['p99_ms'])}", "spark": "p95"},
+        {"name": "Over threshold", "value": spent(load["excess_s"]), "more": "users waited",
+         "spark": ""},
+    ]  # fmt: skip
 
 
 def _criterion(row: CriterionRow) -> Values:

@@ -27,7 +27,7 @@ def alerts(document: AlertsReport) -> Values:
     rules = [_rule(rule, begins, ends) for rule in document["rules"]]
     fired = sum(rule["fired"] for rule in document["rules"])
     return {
-        "firing": [_firing(row) for row in document["firing"]],
+        "firing": firing(document),
         "rules": rules,
         "summary": f"{count(len(rules), 'rule')}, {count(fired, 'alert')} in this window",
         "evaluated": evaluated(document),
@@ -41,6 +41,11 @@ def alerts(document: AlertsReport) -> Values:
         "channels": ", ".join(document["channels"]),
         "lengths": [(name, span(round(seconds))) for name, seconds in SILENCE_S.items()],
     }  # fmt: skip
+
+
+def firing(document: AlertsReport) -> list[Values]:
+    """Return the alerts that fire."""
+    return [_firing(row) for row in document["firing"]]
 
 
 def _seconds(moment: str) -> float:

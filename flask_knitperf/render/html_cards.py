@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..core.units import duration, percent
 from . import Values, wording
-from .anchors import anchor
 
 if TYPE_CHECKING:
     from ..reports.documents import Report
@@ -18,15 +18,21 @@ _COLORS = {"own_cpu": 0, "cpu_queue": 1, "waiting": 2, "sql": 3, "file_read": 4,
 """Colour of a cause, the same on every card unless another cause of the card has it."""
 
 
-def cards(document: Report) -> Values:
-    """Return the cards of a report: ``{first[], more[], all}``, the text of the link to all."""
-    rows = [_card(card, document["window"]["name"]) for card in document["cards"]]
+def cards(document: Report, trends: Mapping[tuple[str, str], Values | None]) -> Values:
+    """Return the cards of a report: ``{first[], more[], all}``, the text of the link to all.
+
+    Args:
+        document: the report.
+        trends: values of the p95 over time, by endpoint and method.
+    """
+    rows = [_card(card, trends) for card in document["cards"]]
     first, more = rows[: wording.MAX_CARDS], rows[wording.MAX_CARDS :]
     return {"first": first, "more": more, "all": wording.more_cards(document, len(first))}
 
 
-def _card(card: CardRow, window: str) -> Values:
-    source = card["source"]
+def _card(card: CardRow, trends: Mapping[tuple[str, str], Values | None]) -> Values:
+    source, ends = card["source"], card["endpoints"]
+    is_one = card["kind"] == "endpoint" and ends
     return {
         **card,
         "level": wording.SEVERITIES[card["severity"]],
@@ -36,12 +42,12 @@ def _card(card: CardRow, window: str) -> Values:
         "points": [_point(point) for point in card["points"]],
         "spent": duration(card["time_spent_s"] * 1000) if card["time_spent_s"] > 0 else "",
         "price": wording.price(card),
+        "trend": trends.get((ends[0]["endpoint"], ends[0]["method"])) if is_one else None,
         "ends": [
-            {**row, "anchor": anchor(row["method"], row["endpoint"]),
+            {**row,
              "percent": "" if row["share"] is None else percent(row["share"])}
-            for row in card["endpoints"]
+            for row in ends
         ],
-        "window": window,
     }  # fmt: skip
 
 

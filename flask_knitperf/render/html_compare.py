@@ -39,6 +39,28 @@ def compare(document: ComparisonReport) -> Values:
     }  # fmt: skip
 
 
+_MAX_CHANGED = 3
+_CHANGED = ("slower", "faster", "more rows")
+"""Verdicts whose endpoints the overview names."""
+
+
+def release_changes(document: ComparisonReport | None) -> Values | None:
+    """Return what a release changed, for the overview: a few endpoints by name, the others counted."""
+    if document is None or not document["rows"]:
+        return None
+    rows = document["rows"]
+    named = [row for row in rows if row["change"] in _CHANGED][:_MAX_CHANGED]
+    rest = [row["change"] for row in rows if row not in named]
+    return {
+        "release": document["window"]["release"], "before": document["against"]["release"],
+        "rows": [_row(row) for row in named],
+        "rest": [
+            {"text": count(rest.count(change), "endpoint"), "change": CHANGES[change]}
+            for change in CHANGES if change in rest
+        ],
+    }  # fmt: skip
+
+
 def references(
     document: ComparisonReport, against: str, *, has_history: bool
 ) -> list[tuple[str, str]]:

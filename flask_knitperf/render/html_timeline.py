@@ -1,35 +1,34 @@
-"""Values of the chart of one endpoint over time: lines as paths of an SVG picture, and its table.
-
-Needs no script and no style attribute; whatever the picture shows is in the table too.
-"""
+"""Values of the charts of one endpoint: response times, where the time goes, and the heat map."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-from ..core.units import count, duration, percent, span
+from ..core.units import count, duration, percent
 from . import Values
+from .chart import Point, TimeAxis, area, box, chart, grid, line, linear, round_up, row, seconds
+from .heatmap import heatmap
 
 if TYPE_CHECKING:
     from ..reports.documents.endpoint import StepRow, Timeline, TimelineRow
 
-WIDTH, HEIGHT = 720.0, 190.0
-_LEFT, _TOP, _BOTTOM = 72.0, 8.0, 26.0
-_LINES = (("p95_ms", "p95"), ("p50_ms", "p50"))
+WIDTH, HEIGHT = 720.0, 330.0
+_BOX = box(WIDTH, HEIGHT)
+_NARROW = box(360.0, 150.0, 50.0)
+_LINES: tuple[tuple[Literal["p99_ms", "p95_ms", "p50_ms"], str], ...] = (
+    ("p99_ms", "p99"), ("p95_ms", "p95"), ("p50_ms", "p50"),
+)  # fmt: skip
 """Keys of the lines, with their class."""
-_DAY_S = 86_400
-_MAX_TICKS = 6
-Scale = Callable[[float], float]
-"""From a value to a coordinate."""
-_TICKS_S = (300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, _DAY_S, 2 * _DAY_S, 5 * _DAY_S)
-"""Distances of marks on the axis of time."""
+_PARTS: tuple[tuple[Literal["database", "files", "own", "rendering", "waiting"], str], ...] = (
+    ("database", "database"), ("files", "reading files"), ("own", "Python code"),
+    ("rendering", "rendering"), ("waiting", "waiting"),
+)  # fmt: skip
+"""Parts of the time from the lowest up, with their names."""
 
 
 def timeline(document: Timeline | None, limit_ms: float) -> Values | None:
-    """Return the values of the chart, ``None`` where there are fewer than two points.
+    """Return the values of the charts, ``None`` where there are fewer than two points.
 
     Args:
         document: an endpoint over time.
@@ -38,42 +37,95 @@ def timeline(document: Timeline | None, limit_ms: float) -> Values | None:
     if document is None or len(document["points"]) < 2:
         return None
     points, length = document["points"], document["slot_s"]
-    begins, ends = _seconds(points[0]["at"]), _seconds(points[-1]["at"]) + length
-    top = _round_up(max(
-        limit_ms, *(max(point["p95_ms"], point["usual_high_ms"] or 0.0) for point in points)
-    ))  # fmt: skip
-
-    def x(moment: float) -> float:
-        return round(_LEFT + (moment - begins) / (ends - begins) * (WIDTH - _LEFT - 4), 1)
-
-    def y(ms: float) -> float:
-        return round(_TOP + (1 - ms / top) * (HEIGHT - _TOP - _BOTTOM), 1)
-
+    starts = [seconds(point["at"]) for point in points]
+    wide, narrow = (
+        TimeAxis(plot, starts[0], starts[-1] + length, length) for plot in (_BOX, _NARROW)
+    )
     return {
-        "width": WIDTH, "height": HEIGHT, "left": _LEFT, "bottom": HEIGHT - _BOTTOM, "top": _TOP,
-        "right": WIDTH - 4,
-        "label": _label(points, limit_ms),
-        "lines": [
-            {"css": css, "d": _path(points, key, length, x, y)} for key, css in _LINES
-        ],
-        "usual": _band(points, length, x, y),
-        "limit": {"y": y(limit_ms), "text": duration(limit_ms)},
-        "grid": [{"y": y(ms), "text": duration(ms)} for ms in (0.0, top / 2, top)],
-        "ticks": [{"x": x(at), "text": _time(at, ends - begins)} for at in _ticks(begins, ends)],
-        "deploys": [
-            {"x": x(at), "text": row["release"] or "deploy"}
-            for row in document["deploys"] if begins < (at := _seconds(row["at"])) < ends
-        ],
-        "rows": [
-            {"at": _time(_seconds(point["at"]), ends - begins, whole=True),
-             "count": count(point["count"], "request"), "p50": duration(point["p50_ms"]),
-             "p95": duration(point["p95_ms"]), "p99": duration(point["p99_ms"]),
-             "usual": _usual(point), "slow": point["p95_ms"] > limit_ms}
-            for point in reversed(points)
-        ],
+        "times": _times(document, starts, wide, limit_ms),
+        "parts": _parts(document, starts, narrow),
+        "heat": heatmap(document["heat"], starts, _NARROW, narrow, document["deploys"], limit_ms),
         "steps": [_step(step) for step in document["steps"]],
-        "slot": span(length),
     }  # fmt: skip
+
+
+def _times(document: Timeline, starts: list[int], axis: TimeAxis, limit_ms: float) -> Values:
+    """Return the chart of response times."""
+    points = document["points"]
+    highest = max(point["p99_ms"] for point in points)
+    usual = max(point["usual_high_ms"] or 0.0 for point in points)
+    p95 = max(point["p95_ms"] for point in points)
+    top = round_up(max(limit_ms, usual, min(highest, 3 * p95)))
+    y = linear(_BOX, top)
+
+    def capped(ms: float) -> float:
+        return y(min(ms, top))
+
+    low = _values(starts, [point["usual_low_ms"] for point in points])
+    high = _values(starts, [point["usual_high_ms"] for point in points])
+    band = area(low, high, axis, capped)
+    usual_keys = [{"css": "usual", "text": "usual p95 of this hour of the week"}] if band else []
+    return chart(
+        _BOX, axis, name="times", label=_label(points, limit_ms),
+        grid=grid((0.0, top / 2, top), y), deploys=axis.deploys(document["deploys"]),
+        areas=[{"css": "usual", "d": band}] if band else [],
+        lines=[
+            {"css": css, "d": line(_values(starts, [point[key] for point in points]), axis, capped)}
+            for key, css in _LINES
+        ],
+        limit={"y": y(limit_ms), "text": duration(limit_ms)},
+        keys=[
+            {"css": "p50", "text": "p50"}, {"css": "p95", "text": "p95"}, {"css": "p99", "text": "p99"},
+            {"css": "limit", "text": f"threshold {duration(limit_ms)}"}, *usual_keys,
+        ],
+        head=("requests", "failed", "p50", "p95", "p99", *(["usual p95"] if band else [])),
+        rows=[
+            row(at, [
+                count(point["count"], "request"), str(point["failed"]), duration(point["p50_ms"]),
+                duration(point["p95_ms"]), duration(point["p99_ms"]),
+                *([_usual(point) or "–"] if band else []),
+            ], over=point["p95_ms"] > limit_ms)
+            for at, point in zip(starts, points, strict=True)
+        ],
+    )  # fmt: skip
+
+
+def _parts(document: Timeline, starts: list[int], axis: TimeAxis) -> Values | None:
+    """Return the chart of the parts of the time, ``None`` where it is all in one."""
+    points = document["points"]
+    shown = [(key, text) for key, text in _PARTS if any(point["parts"][key] for point in points)]
+    if len(shown) < 2:
+        return None
+    sums = [[0.0] * len(points)]
+    for key, _ in shown:
+        sums.append([
+            below + point["parts"][key] for below, point in zip(sums[-1], points, strict=True)
+        ])  # fmt: skip
+    top = round_up(max(*sums[-1], 0.001))
+    y = linear(_NARROW, top)
+    return chart(
+        _NARROW, axis, name="parts",
+        label="Mean time of a request by where it goes: " + ", ".join(
+            f"{text} {duration(points[-1]['parts'][key])}" for key, text in shown
+        ),
+        grid=grid((0.0, top / 2, top), y), deploys=axis.deploys(document["deploys"]),
+        areas=[
+            {"css": f"part-{key}", "d": area(
+                _values(starts, sums[place]), _values(starts, sums[place + 1]), axis, y
+            )}
+            for place, (key, _) in enumerate(shown)
+        ],
+        keys=[{"css": f"part-{key}", "text": text} for key, text in shown],
+        head=[text for _, text in shown],
+        rows=[
+            row(at, [duration(point["parts"][key]) for key, _ in shown])
+            for at, point in zip(starts, points, strict=True)
+        ],
+    )  # fmt: skip
+
+
+def _values(starts: Sequence[int], values: Sequence[float | None]) -> list[Point]:
+    return list(zip(starts, values, strict=True))
 
 
 def _label(points: Sequence[TimelineRow], limit_ms: float) -> str:
@@ -95,63 +147,7 @@ def _step(step: StepRow) -> str:
     )
 
 
-def _path(points: Sequence[TimelineRow], key: str, length: int, x: Scale, y: Scale) -> str:
-    """Return the path of a line, with a gap where slots have no requests."""
-    pieces, before = [], -math.inf
-    for point in points:
-        at = _seconds(point["at"])
-        command = "L" if at - before <= 1.5 * length else "M"
-        place = f"{x(at + length / 2):g} {y(point[key]):g}"  # type: ignore[literal-required]
-        pieces.append(f"{command}{place}" + ("h.01" if command == "M" else ""))
-        before = at
-    return "".join(pieces)
-
-
 def _usual(point: TimelineRow) -> str:
     """Return the usual p95 of a point, empty before a week was seen."""
     low, high = point["usual_low_ms"], point["usual_high_ms"]
     return "" if low is None or high is None else f"{duration(low)} to {duration(high)}"
-
-
-def _band(points: Sequence[TimelineRow], length: int, x: Scale, y: Scale) -> str:
-    """Return the path of the usual band, empty where there is none: an area for each stretch of it."""
-    pieces: list[str] = []
-    upper: list[str] = []
-    lower: list[str] = []
-    before = -math.inf
-    for point in (*points, None):
-        low, high = (point["usual_low_ms"], point["usual_high_ms"]) if point else (None, None)
-        at = math.inf if point is None else _seconds(point["at"])
-        if upper and (low is None or at - before > 1.5 * length):
-            pieces.append(f"M{'L'.join([*upper, *reversed(lower)])}Z")
-            upper, lower = [], []
-        if low is not None and high is not None:
-            place = x(at + length / 2)
-            upper.append(f"{place:g} {y(high):g}")
-            lower.append(f"{place:g} {y(low):g}")
-        before = at
-    return "".join(pieces)
-
-
-def _ticks(begins: float, ends: float) -> list[int]:
-    """Return round times between two."""
-    step = next((one for one in _TICKS_S if (ends - begins) / one <= _MAX_TICKS), _TICKS_S[-1])
-    return list(range(math.ceil(begins / step) * step, math.floor(ends) + 1, step))
-
-
-def _time(moment: float, span_s: float, *, whole: bool = False) -> str:
-    """Return a time in UTC, as exactly as a span needs it."""
-    at = datetime.fromtimestamp(moment, UTC)
-    if whole:
-        return at.strftime("%Y-%m-%d %H:%M")
-    return at.strftime("%H:%M" if span_s <= 1.5 * _DAY_S else "%b %d")
-
-
-def _round_up(value: float) -> float:
-    """Return a round number that is not below a value."""
-    power = 10.0 ** math.floor(math.log10(max(value, 0.001)))
-    return next(power * step for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if power * step >= value)
-
-
-def _seconds(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()

@@ -23,8 +23,8 @@ from ..analysis.scorecard import Measured, scorecard
 from ..core import units
 from ..core.settings import Settings
 from ..core.source_lines import SourceLines
-from ..metrics.catalogue import METERS, NEIGHBOUR
-from ..metrics.histogram import Histogram
+from ..metrics.catalogue import METERS, NEIGHBOUR, StatusClass
+from ..metrics.histogram import Histogram, total
 from ..metrics.readings import Readings
 from ..metrics.readings.rows import FunctionReading
 from ..metrics.stack_trie import Tries
@@ -33,7 +33,7 @@ from ..storage.windows import Window
 from .cards import card_rows, cause_row, saving_row
 from .endpoint_rows import endpoint_row
 from .jobs import job_rows
-from .values import in_ms, in_s, moment, rounded, window_document
+from .values import MIN_FOR_P99, in_ms, in_s, moment, rounded, window_document
 
 if TYPE_CHECKING:
     from .documents import report as types
@@ -70,6 +70,7 @@ def build_report(
         "window": window_document(window),
         "workers": _workers(window.snapshot),
         "coverage": _coverage(coverage, rows),
+        "load": _load(rows),
         "endpoints": [endpoint_row(row) for row in rows],
         "functions": [_function(function) for function in _called(readings)],
         "jobs": job_rows(readings.jobs),
@@ -129,6 +130,19 @@ def _coverage(coverage: Coverage, rows: list[Endpoint]) -> types.Coverage:
     return {
         "endpoints_total": coverage.total, "seen": coverage.seen, "unseen": coverage.unseen,
         "judged": len({row.endpoint for row in rows if has_enough_requests(row)}),
+    }  # fmt: skip
+
+
+def _load(rows: Sequence[Endpoint]) -> types.Load:
+    warm = total([row.warm for row in rows])
+    p50, p95, p99 = warm.quantiles((0.5, 0.95, 0.99))
+    return {
+        "count": sum(row.count for row in rows),
+        "failed": sum(row.status[StatusClass.SERVER_ERROR] for row in rows),
+        "p50_ms": in_ms(p50), "p95_ms": in_ms(p95),
+        "p99_ms": in_ms(p99) if warm.count >= MIN_FOR_P99 else None,
+        "excess_s": rounded(sum(row.excess_s for row in rows), 6),
+        "in_flight": sum(row.in_flight for row in rows),
     }  # fmt: skip
 
 

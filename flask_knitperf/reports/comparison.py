@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..analysis.endpoints import Endpoint, endpoints
 from ..analysis.regression import MIN_REQUESTS, Comparison, compare
 from ..core.settings import Settings
+from ..metrics.catalogue import BY_ROWS, REQUEST, ROWS
 from ..storage.windows import Window
 from .build import Route
 from .values import in_ms, moment, rounded, window_document
@@ -37,6 +38,10 @@ def compare_windows(
         "window": window_document(now), "against": window_document(before),
         "releases": list(releases), "rows": [comparison_row(one) for one in compare(*rows)],
     }  # fmt: skip
+
+
+METERS = frozenset((REQUEST.name, BY_ROWS.name, ROWS.name))
+"""Names of the meters that a comparison needs."""
 
 
 def comparison_row(comparison: Comparison) -> ComparisonRow:

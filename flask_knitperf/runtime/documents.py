@@ -6,29 +6,33 @@ Names of the application are escaped here, after the documents were built (:mod:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.sql import sqlalchemy
-from ..core.errors import ConfigurationError, KnitPerfError, StateError
+from ..core.errors import ConfigurationError, HistoryError, KnitPerfError, StateError
 from ..core.printable import printable
 from ..core.settings import Settings
 from ..metrics.stack_trie import Trie, Tries
 from ..recording.recorder import Recorder
 from ..reports.build import Route, build_report
 from ..reports.cache import build_cache_report
+from ..reports.comparison import METERS as COMPARED_METERS
 from ..reports.comparison import compare_windows
 from ..reports.details import Details, read_requests
 from ..reports.endpoint import Opened, build_endpoint_report, compare_endpoint, endpoint_row
 from ..reports.queries import build_queries_report
 from ..reports.references import LAST_WEEK, read_reference
 from ..reports.request import build_request_report
+from ..reports.values import moment, window_document
 from ..storage import exemplars
 from ..storage.exemplars import Exemplar
 from ..storage.snapshots import difference
 from ..storage.state_dir import Snapshot
-from ..storage.windows import LONG_SPANS, NAMES, Window, WindowName, check, span_of, window
+from ..storage.windows import LONG_SPANS, NAMES, Span, Window, WindowName, check, span_of, window
 from .alert_jobs import AlertJobs
 from .history_jobs import HistoryJobs
 from .memory_jobs import MemoryJobs
@@ -38,14 +42,21 @@ if TYPE_CHECKING:
     from ..reports.documents import (
         AlertsReport,
         CacheReport,
+        Charts,
         ComparisonReport,
         MemoryReport,
         QueriesReport,
         Report,
         RequestReport,
     )
+    from ..reports.documents.endpoint import Timeline
+    from ..reports.documents.fields import Window as WindowDocument
+
+log = logging.getLogger("flask_knitperf")
 
 
+_WEEK_S = 7 * 86_400.0
+_CHANGES_S = 60.0  # for which a comparison of releases is kept
 ALERT_WINDOWS: tuple[WindowName, ...] = ("24h", "7d", "30d")
 """Windows of the page of alerts."""
 SILENCE_S = {"1h": 3600.0, "2h": 7200.0, "8h": 28_800.0, "1d": 86_400.0}
@@ -93,6 +104,7 @@ class Documents:
         self._history = history
         self._alerts = alerts
         self._origin: tuple[float, Any] = (0.0, None)
+        self._changes: tuple[float, ComparisonReport | None] = (0.0, None)
 
     def start_over(self) -> None:
         """Begin all windows now; for a process without a state directory."""
@@ -102,8 +114,12 @@ class Documents:
     @property
     def windows(self) -> list[WindowName]:
         """The names of the windows that can be read."""
-        has_history = self._history is not None and not self._in_memory()
-        return [name for name in NAMES if has_history or name not in LONG_SPANS]
+        return [name for name in NAMES if self.has_history or name not in LONG_SPANS]
+
+    @property
+    def has_history(self) -> bool:
+        """Whether this process keeps a history."""
+        return self._history is not None and not self._in_memory()
 
     def window(self, name: str = "1h") -> Window:
         """Read one window of all workers.
@@ -174,6 +190,44 @@ class Documents:
         releases = [] if past is None else past.releases(now)
         return printable(
             compare_windows(read, before, self._settings(), self._routes(), releases, now)
+        )
+
+    def release_changes(self) -> ComparisonReport | None:
+        """Return what the present release changed, ``None`` where there is no earlier one.
+
+        At most a week of each is compared. The result is kept for a minute.
+
+        Raises:
+            HistoryError: the history cannot be read.
+        """
+        release, now = self._settings().release, self._recorder.clock.wall()
+        if self._history is None or release is None or not self.has_history:
+            return None
+        if now < self._changes[0]:
+            return self._changes[1]
+        document = None
+        earlier = [name for name in self._history.releases(now) if name != release]
+        if earlier:
+            document = self._compare_releases(self._history, release, earlier[0], now)
+        self._changes = now + _CHANGES_S, document
+        return document
+
+    def _compare_releases(
+        self, history: HistoryJobs, release: str, earlier: str, now: float
+    ) -> ComparisonReport | None:
+        whole = self.window("run")
+
+        def served(name: str) -> Window:
+            since, until = history.release(name, now)
+            span = Span(max(since, until - _WEEK_S), until)
+            return history.span(span, now, whole, COMPARED_METERS)._replace(release=name)
+
+        try:
+            present, before = served(release), served(earlier)
+        except StateError:
+            return None  # the start of this release is not written yet
+        return printable(
+            compare_windows(present, before, self._settings(), self._routes(), (), now)
         )
 
     def alerts(self, name: str = "24h") -> AlertsReport:
@@ -262,15 +316,59 @@ class Documents:
         row = endpoint_row(report, endpoint, method)
         requests = self.requests(read, row["endpoint"])
         opened = build_endpoint_report(report, row, tries, requests)
-        if read.name in LONG_SPANS and self._history is not None:
-            opened.document["timeline"] = self._history.timeline(
-                row["endpoint"], row["method"], read.name, read.ends
-            )
+        opened.document["timeline"] = self._timeline(row["endpoint"], row["method"], read)
         if other is not None:
             before = self.window(other)
             tries = self.tries(before)
             opened = compare_endpoint(opened, self._report(before, tries), tries)
         return opened._replace(document=printable(opened.document))
+
+    def _timeline(self, endpoint: str, method: str, read: Window) -> Timeline | None:
+        """Return an endpoint over time, ``None`` where the history does not have it."""
+        if self._history is None or not self.has_history or read.name == "previous":
+            return None
+        span, now = Span(read.begins, read.ends), self._recorder.clock.wall()
+        try:
+            return self._history.timeline(endpoint, method, span, now)
+        except HistoryError as error:
+            log.debug("%s", error)  # the writer reports it
+            return None
+
+    def charts(self, name: str = "1h", pairs: Sequence[tuple[str, str]] = ()) -> Charts:
+        """Return the document behind ``/perf/charts``.
+
+        Args:
+            name: the window.
+            pairs: endpoints, each with a method, whose trend is read.
+
+        Raises:
+            ConfigurationError: there is no such window.
+            StateError: there is no history.
+            HistoryError: the history cannot be read.
+        """
+        return self.charts_of(window_document(self.window(name)), pairs)
+
+    def charts_of(self, shown: WindowDocument, pairs: Sequence[tuple[str, str]] = ()) -> Charts:
+        """Return the document behind ``/perf/charts`` for the window of another document.
+
+        Raises:
+            StateError: there is no history.
+            HistoryError: the history cannot be read.
+        """
+        if self._history is None or not self.has_history:
+            raise StateError("charts need the history, and this process keeps none")
+        now = self._recorder.clock.wall()
+        since, until = (
+            datetime.fromisoformat(text).timestamp() for text in (shown["from"], shown["to"])
+        )
+        parts = self._history.charts(Span(since, until), now, pairs)
+        document: Charts = {
+            "schema": "flask-knitperf/charts/1", "generated_at": moment(now), "window": shown,
+            "slot_s": parts.slot_s, "points": parts.points, "deploys": parts.deploys,
+            "heat": parts.heat, "saturation": parts.saturation, "trend_slot_s": parts.trend_slot_s,
+            "endpoints": parts.endpoints,
+        }  # fmt: skip
+        return printable(document)
 
     def requests(
         self, read: Window, endpoint: str | None = None, name: str | None = None

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,12 @@ from ..core.settings import Settings
 from ..core.units import MB
 from ..recording.recorder import Recorder
 from ..storage.state_dir import Snapshot
-from ..storage.windows import LONG_SPANS, Span, Window, WindowName
+from ..storage.windows import Span, Window, WindowName
 from .alert_jobs import AlertJobs
 from .memory_jobs import Schedule
 
 if TYPE_CHECKING:
+    from ..history.charts import ChartParts
     from ..history.writer import HistoryWriter
     from ..reports.documents.endpoint import Timeline
 
@@ -173,7 +175,9 @@ class HistoryJobs:
         opened = database(self._settings.history_url)
         return past_window(opened, source_of(self._settings.state_dir), name, now, current)
 
-    def span(self, span: Span, now: float, current: Window) -> Window:
+    def span(
+        self, span: Span, now: float, current: Window, meters: Container[str] | None = None
+    ) -> Window:
         """Read any window of the history; see :func:`..history.windows.span_window`.
 
         Raises:
@@ -183,7 +187,7 @@ class HistoryJobs:
         from ..history.windows import source_of, span_window
 
         opened = database(self._settings.history_url)
-        return span_window(opened, source_of(self._settings.state_dir), span, now, current)
+        return span_window(opened, source_of(self._settings.state_dir), span, now, current, meters)
 
     def release(self, name: str, now: float) -> Span:
         """Return the time in which a release served; see :func:`..history.windows.release_span`.
@@ -208,7 +212,7 @@ class HistoryJobs:
 
         return releases(database(self._settings.history_url), now)
 
-    def timeline(self, endpoint: str, method: str, name: WindowName, now: float) -> Timeline:
+    def timeline(self, endpoint: str, method: str, span: Span, now: float) -> Timeline:
         """Return an endpoint over time; see :func:`..history.timelines.endpoint_timeline`.
 
         Raises:
@@ -219,7 +223,20 @@ class HistoryJobs:
         from ..history.timelines import endpoint_timeline
 
         with opened(database(self._settings.history_url)) as store:
-            return endpoint_timeline(store, endpoint, method, now - LONG_SPANS[name], now)
+            return endpoint_timeline(store, endpoint, method, span.since, span.until, now)
+
+    def charts(self, span: Span, now: float, pairs: Sequence[tuple[str, str]]) -> ChartParts:
+        """Return the application over time; see :func:`..history.charts.read_charts`.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        from ..history.charts import read_charts
+        from ..history.databases import database
+        from ..history.store import opened
+
+        with opened(database(self._settings.history_url)) as store:
+            return read_charts(store, span.since, span.until, now, pairs)
 
     def close(self) -> None:
         """Let another process write at once, unless this one is writing for a while. Never raises."""

@@ -27,6 +27,7 @@ from ..storage.shared_secret import SharedSecret
 from .alert_jobs import AlertJobs
 from .commands import WorkerCommands
 from .history_jobs import HistoryJobs
+from .live_jobs import LiveJobs
 from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
 
@@ -67,6 +68,7 @@ class Session:
         commands: commands to all workers.
         alerts: rules over the history, ``None`` where they are switched off.
         history: housekeeping of the history, ``None`` where that is switched off.
+        live: figures of the last seconds, for pages that are open.
         application: returns the WSGI application, ``None`` once it was deleted.
         secret: random bytes that all workers share.
         revocations: links that were used, and sessions that signed out.
@@ -132,6 +134,7 @@ class Session:
         self.history = (
             HistoryJobs(self.recorder, settings, self.alerts) if settings.history else None
         )
+        self.live = LiveJobs(self.recorder, self._firing, settings.release)
         self.secret = SharedSecret(self.private_folder, self.recorder.disk)
         self.revocations = Revocations(self.private_folder, self.recorder.disk)
         self.listeners: list[Any] = []
@@ -170,15 +173,19 @@ class Session:
     def _worst_finding(self, subject: str) -> str | None:
         return self.documents.worst_finding(subject)
 
+    def _firing(self) -> int | None:
+        return self.documents.firing()
+
     def _schedule_jobs(self) -> None:
         jobs = [
             *self.jobs.schedule(), (0.5, self.commands.process), *self.memory_jobs.schedule()
         ]  # fmt: skip
         if self.history is not None:
             jobs += self.history.schedule()
+        jobs += self.live.schedule()
         # what other processes request, and the interval that the application chose
         prompt = (
-            self.commands.process, self.jobs.enable_table_tracking, self.caches.expire,
+            self.commands.process, self.jobs.enable_table_tracking, self.caches.expire, self.live.tick,
         )  # fmt: skip
         for seconds, job in jobs:
             self.recorder.every(seconds, job, prompt=job in prompt)

@@ -24,6 +24,10 @@ POLICY = (
 )
 
 
+PAGE_POLICY = f"{POLICY}; script-src 'self'; connect-src 'self'"
+"""Policy of an HTML page, which runs the script of the pages and may poll."""
+
+
 def create_blueprint(prefix: str, session: Session) -> PagesBlueprint:
     """Return the blueprint of one application's pages.
 
@@ -44,11 +48,14 @@ def create_blueprint(prefix: str, session: Session) -> PagesBlueprint:
     blueprint.add_url_rule("/cache", "cache", page("cache"))
     blueprint.add_url_rule("/compare", "compare", page("compare"))
     blueprint.add_url_rule("/memory", "memory", page("memory"))
+    blueprint.add_url_rule("/charts", "charts", page("charts"))
+    blueprint.add_url_rule("/live.json", "live", page("live"))
     if session.alerts is not None:
         blueprint.add_url_rule("/alerts", "alerts", page("alerts"))
         blueprint.add_url_rule("/alerts/<action>", "alert", page("alert"), methods=["POST"])
     blueprint.add_url_rule("/command/<name>", "command", page("command"), methods=["POST"])
     blueprint.add_url_rule("/style.css", "style", page("style"))
+    blueprint.add_url_rule("/pages.js", "script", page("script"))
     blueprint.add_url_rule("/respond", "respond", _respond)
     return blueprint
 
@@ -80,13 +87,14 @@ def _respond() -> AnyResponse:
 
 def _add_security_headers(response: AnyResponse) -> AnyResponse:
     headers = response.headers
-    headers["Content-Security-Policy"] = POLICY
+    is_page = response.mimetype == "text/html"
+    headers["Content-Security-Policy"] = PAGE_POLICY if is_page else POLICY
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["X-Frame-Options"] = "DENY"
     headers.setdefault("Cache-Control", "no-store")
     principal = request.environ.get(PRINCIPAL)
-    if isinstance(principal, Principal) and principal.cookie and response.mimetype == "text/html":
+    if isinstance(principal, Principal) and principal.cookie and is_page:
         headers.add("Set-Cookie", principal.cookie)
     response.vary.update(("Cookie", "Authorization", "Accept"))
     return response

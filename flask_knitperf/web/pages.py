@@ -7,11 +7,13 @@ JSON. ``?format=json`` requests JSON in a browser. Imported by the first page th
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, jsonify, redirect, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,7 +22,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..analysis.hot_lines import whole
 from ..core import units
-from ..core.errors import ConfigurationError, KnitPerfError, StateError
+from ..core.errors import ConfigurationError, HistoryError, KnitPerfError, StateError
 from ..core.printable import printable
 from ..metrics.stack_trie import NORMAL, SLOW
 from ..render import (
@@ -30,6 +32,7 @@ from ..render import (
     html,
     html_alerts,
     html_cache,
+    html_charts,
     html_compare,
     html_memory,
     html_queries,
@@ -44,6 +47,12 @@ from ..runtime.session import Session
 from .guard import Principal
 from .routing import PRINCIPAL, page_url
 from .signatures import equal
+
+if TYPE_CHECKING:
+    from ..reports.documents import Charts, ComparisonReport, Report
+    from ..reports.documents.report import EndpointRow
+
+log = logging.getLogger("flask_knitperf")
 
 _DONE = {
     "clear": "Statistics were reset: every window begins now, in all workers.",
@@ -71,7 +80,6 @@ def _commands(text: str) -> Markup:
     )
 
 
-_STYLE = files(__package__).joinpath("static/knitperf.css").read_bytes()
 _TEMPLATES = Environment(
     loader=PackageLoader("flask_knitperf.web"), autoescape=True, undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
@@ -81,7 +89,27 @@ _TEMPLATES.filters.update({
     "percent": units.percent, "joined": units.joined, "breakable": _breakable,
     "commands": _commands, "window": wording.window, "window_in_text": wording.window_in_text,
 })  # fmt: skip
-_STYLE_TAG = hashlib.sha256(_STYLE).hexdigest()[:16]
+
+
+class _StaticFile:
+    """A file that browsers keep for good: its URL changes with it."""
+
+    def __init__(self, name: str, mimetype: str) -> None:
+        self._data = files(__package__).joinpath("static", name).read_bytes()
+        self._mimetype = mimetype
+        self.tag = hashlib.sha256(self._data).hexdigest()[:16]
+
+    def response(self) -> Response:
+        """Return the file."""
+        response = Response(self._data, mimetype=self._mimetype)
+        response.set_etag(self.tag)
+        response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+        response.make_conditional(request.environ)
+        return response
+
+
+_STYLE = _StaticFile("knitperf.css", "text/css")
+_SCRIPT = _StaticFile("knitperf.js", "text/javascript")
 
 
 class Pages:
@@ -95,23 +123,78 @@ class Pages:
         documents, in_memory = self._session.documents, self._session.in_memory()
         return {
             **_frame(window, documents.windows), "firing": documents.firing(),
+            "is_live": not in_memory, "release": self._session.settings.release,
             "has_alerts": self._session.alerts is not None and not in_memory,
             "has_runs": not in_memory,
         }  # fmt: skip
 
     def report(self) -> AnyResponse | str:
-        """Show all endpoints."""
+        """Show all endpoints, and what to fix first."""
         window = _window()
         document = self._session.documents.report(window)
         if not _prefers_html():
             return _data(document, document["endpoints"], "endpoints")
         query, sort = request.args.get("q", ""), request.args.get("sort", endpoint_list.DEFAULT)
         listed = endpoint_list.chosen(document["endpoints"], query, sort)
-        shown = html.report(document, listed)
+        over_time, error = self._charts_of(document, listed)
+        shown = html.report(document, listed, html_charts.trends(over_time))
         return _render(
             "report.html", **self._frame(window), shown=shown, report=document, query=query, sort=sort,
-            sorts=endpoint_list.SORTS,
+            sorts=endpoint_list.SORTS, charts=html_charts.charts(over_time), chart_error=error,
+            release_changes=html_compare.release_changes(self._release_changes()),
+            alerts=self._firing_alerts(),
         )  # fmt: skip
+
+    def _charts_of(
+        self, document: Report, listed: Sequence[EndpointRow]
+    ) -> tuple[Charts | None, str | None]:
+        """Return the charts of a report, or why there are none; the report does not depend on them."""
+        documents = self._session.documents
+        if not documents.has_history or document["window"]["name"] == "previous":
+            return None, None
+        carded = [row for card in document["cards"] for row in card["endpoints"]]
+        pairs = dict.fromkeys((row["endpoint"], row["method"]) for row in (*carded, *listed))
+        try:
+            return documents.charts_of(document["window"], list(pairs)), None
+        except HistoryError as error:
+            return None, printable(str(error))
+
+    def _release_changes(self) -> ComparisonReport | None:
+        try:
+            return self._session.documents.release_changes()
+        except HistoryError as error:
+            log.debug("%s", error)  # the charts state it
+            return None
+
+    def _firing_alerts(self) -> list[Values]:
+        """Return the alerts that fire."""
+        documents = self._session.documents
+        if not documents.firing():
+            return []
+        try:
+            return html_alerts.firing(documents.alerts())
+        except HistoryError as error:
+            log.debug("%s", error)
+            return []
+
+    def charts(self) -> AnyResponse:
+        """Return the application over time."""
+        names = [name.partition(" ") for name in request.args.getlist("of")]
+        pairs = [(endpoint, method) for method, _, endpoint in names]
+        document = self._session.documents.charts(_window(), pairs)
+        return _data(document, document["points"], "charts")
+
+    def live(self) -> AnyResponse:
+        """Return what happened in the last seconds, to pages that are open."""
+        after = request.args.get("after", "0")
+        if not (after.isascii() and after.isdigit()):
+            raise ConfigurationError("after", after, "must be a number")
+        document = self._session.live.read(int(after[:20]))
+        if document is None:
+            return Response(status=204)
+        response = Response(json.dumps(document), mimetype="application/json")
+        response.set_etag(str(document["sequence"]))
+        return response.make_conditional(request.environ)
 
     def why(self) -> AnyResponse | str:
         """Show one endpoint."""
@@ -215,8 +298,12 @@ class Pages:
         )
 
     def style(self) -> AnyResponse:
-        """Return the style sheet, to be kept for good: its URL changes with it."""
-        return _style()
+        """Return the style sheet."""
+        return _STYLE.response()
+
+    def script(self) -> AnyResponse:
+        """Return the script."""
+        return _SCRIPT.response()
 
     def command(self, name: str) -> AnyResponse:
         """Send a command to all workers."""
@@ -241,14 +328,6 @@ def _refusal() -> Response | None:
         return None
     # not abort: the application's error handlers are for its own pages
     return Response("This form has expired; reload the page.\n", 403, mimetype="text/plain")
-
-
-def _style() -> Response:
-    response = Response(_STYLE, mimetype="text/css")
-    response.set_etag(_STYLE_TAG)
-    response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
-    response.make_conditional(request.environ)
-    return response
 
 
 def _window(default: str = "1h") -> str:
@@ -310,7 +389,10 @@ def _frame(window: str, windows: Sequence[str] = ()) -> Values:
         "has_runs": False,
         "firing": None,
         "window": window,
-        "style": page_url("knitperf.style", v=_STYLE_TAG),
+        "is_live": False,
+        "release": None,
+        "style": page_url("knitperf.style", v=_STYLE.tag),
+        "script": page_url("knitperf.script", v=_SCRIPT.tag),
     }
 
 

@@ -15,7 +15,9 @@ from flask_knitperf.history.databases import Connection, Database
 from flask_knitperf.history.lease import LeaseLostError
 from flask_knitperf.history.resolutions import FINEST, HOUR, HOURS, MINUTES, RESOLUTIONS, Stretch
 from flask_knitperf.history.schema import prepare
+from flask_knitperf.history.slots import by_slot
 from flask_knitperf.history.store import Store
+from flask_knitperf.history.totals import KEYS
 from flask_knitperf.history.writer import FRESH_S, LEASE_S, HistoryWriter
 from flask_knitperf.metrics.catalogue import RSS
 
@@ -62,7 +64,15 @@ def rows_at(database: Database, begins: float = 0) -> dict[int, int]:
                 part.columns.descriptors, part.columns.count.tolist(), strict=True)
             if descriptor.key.meter == "http.request"
         )  # fmt: skip
+        assert total_rows_at(store, stretch) == counted[resolution.seconds]
     return counted
+
+
+def total_rows_at(store: Store, stretch: Stretch) -> int:
+    """Return the number of requests of all endpoints in the rows of totals."""
+    numbers = [number for number, (key, _) in store.series().items() if key in KEYS]
+    sums = by_slot(store.rows([stretch], numbers), stretch.resolution.seconds)
+    return sum(one.count for one in sums.values())
 
 
 def serve(

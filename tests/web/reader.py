@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -32,7 +33,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = [name for name, _ in attrs]
         assert len(names) == len(set(names)), f"an attribute of {tag} occurs twice"
-        self.elements.append((tag, dict(attrs)))
+        self.elements.append(
+            ("own-script" if _is_own_script(tag, dict(attrs)) else tag, dict(attrs))
+        )
         self._within_word = tag == "wbr"
         if tag not in VOID:
             self.open.append(tag)
@@ -65,6 +68,14 @@ class Page(HTMLParser):
     def all(self, tag: str) -> list[dict[str, str | None]]:
         """Return the attributes of every element of a tag."""
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+def _is_own_script(tag: str, attrs: dict[str, str | None]) -> bool:
+    """Return whether an element is the script of all pages, which stands in a file."""
+    return (
+        tag == "script" and set(attrs) == {"type", "src"} and attrs["type"] == "module"
+        and re.fullmatch(r"(/[\w:()%]+)*/perf/pages\.js\?v=[0-9a-f]{16}", attrs["src"] or "") is not None
+    )  # fmt: skip
 
 
 def page(mill: Any, path: str = "/perf/") -> Page:

@@ -24,12 +24,26 @@ def test_every_page_carries_its_security_headers(closed: Any, path: str, name: s
     assert closed.get(path, **BEARER).header(name) == HEADERS[name]
 
 
-@pytest.mark.parametrize("path", ["/perf/", "/perf/memory", "/perf/style.css", "/perf/sign-in"])
-def test_every_page_forbids_scripts_frames_and_other_hosts(closed: Any, path: str) -> None:
-    policy = closed.get(path, **BEARER).header("Content-Security-Policy")
-    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+def policy(closed: Any, path: str, **headers: str) -> dict[str, str]:
+    text = closed.get(path, **headers, **BEARER).header("Content-Security-Policy")
+    assert "unsafe" not in text and "http" not in text
+    return dict(rule.strip().split(" ", 1) for rule in text.split(";"))
+
+
+@pytest.mark.parametrize(
+    "path", ["/perf/", "/perf/memory", "/perf/style.css", "/perf/pages.js", "/perf/sign-in"]
+)
+def test_every_response_forbids_scripts_frames_and_other_hosts(closed: Any, path: str) -> None:
+    rules = policy(closed, path)
     assert rules["default-src"] == "'none'" and rules["frame-ancestors"] == "'none'"
-    assert "script-src" not in rules and "unsafe" not in policy and "http" not in policy
+    assert "script-src" not in rules and "connect-src" not in rules
+
+
+@pytest.mark.parametrize("path", ["/perf/", "/perf/memory", "/perf/?window=2h"])
+def test_a_page_runs_the_script_in_its_file_and_no_other(closed: Any, path: str) -> None:
+    rules = policy(closed, path, HTTP_ACCEPT="text/html")
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == rules["connect-src"] == "'self'"
 
 
 def test_a_page_varies_by_cookie_authorization_and_accept(closed: Any) -> None:

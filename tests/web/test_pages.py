@@ -1,4 +1,4 @@
-"""Form of the pages: well-formed, accessible, without scripts, honest when there is nothing to show."""
+"""Form of the pages: well-formed, accessible, and honest where there is nothing to show."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_headings_come_in_the_order_of_action(
     request: pytest.FixtureRequest, which: str
 ) -> None:
     assert page(request.getfixturevalue(which)).inside("h2") == [
-        "What to fix first", "Scorecard", "Endpoints", "Functions", "Workers and queue"
+        "Now", "What to fix first", "Targets", "Load", "Endpoints", "Functions", "Workers and queue"
     ]  # fmt: skip
 
 
@@ -45,11 +45,12 @@ def test_a_page_has_one_main_heading_and_a_title(shared_busy: Any, path: str) ->
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("which", ["empty", "shared_busy"])
-def test_a_page_needs_no_inline_style_and_no_script(
+def test_a_page_has_no_inline_style_and_one_script_in_a_file(
     request: pytest.FixtureRequest, which: str, path: str
 ) -> None:
     shown = page(request.getfixturevalue(which), path)
     assert not shown.all("script") and not shown.all("style")
+    assert len(shown.all("own-script")) == 1
     attributes = {name for _, attrs in shown.elements for name in attrs}
     assert not [name for name in attributes if name == "style" or name.startswith("on")]
 

@@ -7,14 +7,16 @@ dicts, so other packages import these types for annotations only, which keeps th
 
 from .alerts import AlertMessage, AlertsReport
 from .cache import CacheReport
+from .charts import Charts
 from .comparison import ComparisonReport
 from .endpoint import EndpointReport
+from .live import Live
 from .memory import MemoryReport
 from .queries import QueriesReport
 from .report import Report
 from .request import RequestReport
 
 __all__ = [
-    "AlertMessage", "AlertsReport", "CacheReport", "ComparisonReport", "EndpointReport", "MemoryReport",
-    "QueriesReport", "Report", "RequestReport",
+    "AlertMessage", "AlertsReport", "CacheReport", "Charts", "ComparisonReport", "EndpointReport",
+    "Live", "MemoryReport", "QueriesReport", "Report", "RequestReport",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal, TypedDict
 
+from .charts import DeployRow, Heat
 from .fields import Count, Field, Milliseconds, Moment, Share, Window
 from .report import EndpointRow, FindingRow
 from .request import RequestRow
@@ -44,6 +45,16 @@ class Against(TypedDict):
     lines: Annotated[list[ChangedLineRow], Field("largest growth first")]
 
 
+class PartTimes(TypedDict):
+    """Mean time of a request by where it goes; the sum is the mean response time."""
+
+    database: Milliseconds
+    files: Milliseconds
+    rendering: Milliseconds
+    waiting: Annotated[Milliseconds, Field("for other services, programs, threads, locks, sleeps")]
+    own: Annotated[Milliseconds, Field("all that is in none of the others")]
+
+
 class TimelineRow(TypedDict):
     """Requests of one slot of time."""
 
@@ -57,13 +68,8 @@ class TimelineRow(TypedDict):
         Field("lower bound of the usual p95 of this hour of the week; null before a week was seen"),
     ]
     usual_high_ms: Annotated[Milliseconds | None, Field("its upper bound")]
-
-
-class DeployRow(TypedDict):
-    """The start of a run."""
-
-    at: Moment
-    release: str | None
+    failed: Annotated[Count, Field("requests with a status of 500 or more, cold starts included")]
+    parts: Annotated[PartTimes, Field("of all requests, cold starts included")]
 
 
 class StepRow(TypedDict):
@@ -81,6 +87,7 @@ class Timeline(TypedDict):
     points: Annotated[list[TimelineRow], Field("slots with requests, oldest first")]
     deploys: Annotated[list[DeployRow], Field("oldest first")]
     steps: Annotated[list[StepRow], Field("oldest first; windows longer than a day")]
+    heat: Annotated[Heat, Field("of the points")]
 
 
 class EndpointReport(TypedDict):
@@ -97,4 +104,4 @@ class EndpointReport(TypedDict):
     requests: RequestTables
     keeps_requests: Annotated[bool, Field("whether single requests are kept")]
     against: Annotated[Against | None, Field("null where no other window was requested")]
-    timeline: Annotated[Timeline | None, Field("null in windows that need no history")]
+    timeline: Annotated[Timeline | None, Field("null without a history")]

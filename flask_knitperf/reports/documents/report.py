@@ -338,6 +338,18 @@ class Overhead(TypedDict):
     sampled: Annotated[bool, Field("whether stacks are sampled: they show the slow lines")]
 
 
+class Load(TypedDict):
+    """Requests of all endpoints together."""
+
+    count: Annotated[Count, Field("finished requests, websockets and long polls left out")]
+    failed: Annotated[Count, Field("of those, responses with a status of 500 or more")]
+    p50_ms: Annotated[Milliseconds | None, Field("cold starts left out, as in all percentiles")]
+    p95_ms: Milliseconds | None
+    p99_ms: Annotated[Milliseconds | None, Field("null below a hundred requests")]
+    excess_s: Annotated[Seconds, Field("total time above the moderate thresholds")]
+    in_flight: Count
+
+
 class Report(TypedDict):
     """Response of /perf/report.
 
@@ -349,6 +361,7 @@ class Report(TypedDict):
     window: Window
     workers: list[WorkerRow]
     coverage: Coverage
+    load: Load
     endpoints: Annotated[list[EndpointRow], Field("by excess_s, then time_spent_s")]
     functions: Annotated[list[FunctionRow], Field("by total time")]
     jobs: Annotated[list[JobRow], Field("by total time, at most a hundred")]

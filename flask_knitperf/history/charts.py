@@ -1,0 +1,180 @@
+"""The application over time: load, response times, saturation, and the trends of some endpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..core.units import MB
+from ..metrics.catalogue import BUSY_SHARE, GIL_PRESSURE, QUEUE, REQUEST, RSS, When
+from ..metrics.histogram import Histogram
+from ..reports.values import moment
+from . import rows
+from .slots import Slots, by_owner, by_slot, heat, milliseconds, slots
+from .store import Store, StoredRows
+from .timelines import deploy_row
+from .totals import KEYS, TOTALS, Outcome, Warmth
+from .writer import DEPLOY
+
+if TYPE_CHECKING:
+    from ..reports.documents.charts import (
+        DeployRow,
+        EndpointTrend,
+        Heat,
+        LoadPoint,
+        SaturationName,
+        SaturationRow,
+    )
+
+MAX_TREND_POINTS = 48
+"""Slots of the trend of one endpoint, at most: it is as small as a word."""
+MAX_TRENDS = 40
+"""Endpoints whose trend is read, at most."""
+Pair = tuple[str, str]
+"""An endpoint and its method."""
+_GAUGES: Mapping[str, tuple[SaturationName, float]] = {
+    BUSY_SHARE.name: ("busy_share", 1.0), GIL_PRESSURE.name: ("gil_pressure", 1.0),
+    RSS.name: ("rss_mb", 1.0 / MB),
+}  # fmt: skip
+"""Name and factor of each gauge that is shown."""
+_NO_REQUESTS = Histogram()
+
+
+class ChartParts(NamedTuple):
+    """The application over time; fields as in :class:`..reports.documents.charts.Charts`."""
+
+    slot_s: int
+    points: list[LoadPoint]
+    deploys: list[DeployRow]
+    heat: Heat
+    saturation: list[SaturationRow]
+    trend_slot_s: int
+    endpoints: list[EndpointTrend]
+
+
+def read_charts(
+    store: Store, since: float, until: float, now: float, pairs: Sequence[Pair] = ()
+) -> ChartParts:
+    """Read the application over time, up to the latest write.
+
+    Args:
+        store: the rows, with their series (:func:`.store.opened`).
+        since: start, in seconds since the epoch.
+        until: end.
+        now: the present.
+        pairs: endpoints whose trend is read, the first :data:`MAX_TRENDS` of them.
+    """
+    with store.connection.reading():
+        chosen = slots(store, since, until, now)
+        warm, cold, failed = _load(store, chosen)
+        starts = sorted({*warm, *cold})
+        marks = store.marks(since if chosen.begins is None else chosen.begins, until)
+        few = slots(store, since, until, now, MAX_TREND_POINTS)
+        return ChartParts(
+            chosen.length,
+            [_point(at, warm, cold, failed) for at in starts],
+            [deploy_row(mark) for mark in marks if mark.kind == DEPLOY],
+            heat([warm.get(at, _NO_REQUESTS) for at in starts]),
+            _saturation(store, chosen, starts),
+            few.length,
+            _trends(store, few, pairs[:MAX_TRENDS]),
+        )
+
+
+_BySlot = Mapping[int, Histogram]
+
+
+def _load(store: Store, chosen: Slots) -> tuple[_BySlot, _BySlot, _BySlot]:
+    """Return the requests of all endpoints by slot: warm ones, cold starts, and failures of both."""
+    place = dict(zip(KEYS, TOTALS, strict=True))
+    totals = {
+        number: place[key] for number, (key, _) in store.series().items() if key in place
+    }  # fmt: skip
+    some = store.rows(chosen.stretches, list(totals))
+
+    def of(label: Outcome | Warmth) -> _BySlot:
+        return by_slot(
+            _chosen(some, [label in totals[number] for number in some.series]), chosen.length
+        )
+
+    return of(Warmth.WARM), of(Warmth.COLD), of(Outcome.FAILED)
+
+
+def _chosen(some: StoredRows, keep: Iterable[bool]) -> StoredRows:
+    places = [place for place, kept in enumerate(keep) if kept]
+    return StoredRows(*([column[place] for place in places] for column in some))  # type: ignore[arg-type]
+
+
+def _point(at: int, warm: _BySlot, cold: _BySlot, failed: _BySlot) -> LoadPoint:
+    requests = warm.get(at, _NO_REQUESTS)
+    return {
+        "at": moment(at), "count": requests.count + cold.get(at, _NO_REQUESTS).count,
+        "failed": failed.get(at, _NO_REQUESTS).count, "p50_ms": milliseconds(requests, 0.5),
+        "p95_ms": milliseconds(requests, 0.95), "p99_ms": milliseconds(requests, 0.99),
+    }  # fmt: skip
+
+
+def _saturation(store: Store, chosen: Slots, starts: Sequence[int]) -> list[SaturationRow]:
+    """Return the largest value of each resource at the points of a chart."""
+    gauges: dict[int, str] = {}
+    queue: list[int] = []
+    for number, (key, _) in store.series().items():
+        if key.name in _GAUGES:
+            gauges[number] = key.name
+        elif key.name == QUEUE.name:
+            queue.append(number)
+    some = store.rows(chosen.stretches, [*gauges, *queue])
+    shown: list[SaturationRow] = []
+    for name, (label, factor) in _GAUGES.items():
+        one = _chosen(some, [gauges.get(number) == name for number in some.series])
+        highest = _highest(one, chosen.length)
+        shown.append(_row(label, [_scaled(highest.get(at), factor) for at in starts]))
+    waits = by_slot(_chosen(some, [number in queue for number in some.series]), chosen.length)
+    values = [milliseconds(waits.get(at, _NO_REQUESTS), 0.95) for at in starts]
+    return [*shown, _row("queue_p95_ms", values)]
+
+
+def _row(name: SaturationName, values: list[float | None]) -> SaturationRow:
+    return {"name": name, "values": values}
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else round(value * factor, 4)
+
+
+def _highest(some: StoredRows, length: int) -> dict[int, float]:
+    """Return the highest values of gauges by the start of slots."""
+    highest: dict[int, float] = {}
+    for slot, row in zip(some.slots, rows.gauges_of(some.data), strict=True):
+        at = slot // length * length
+        highest[at] = max(row.high, highest.get(at, row.high))
+    return highest
+
+
+def _trends(store: Store, few: Slots, pairs: Sequence[Pair]) -> list[EndpointTrend]:
+    """Return the p95 of endpoints in a few slots, all rows at once."""
+    place = {pair: number for number, pair in enumerate(pairs)}
+    owner: dict[int, int] = {}
+    for number, (key, _) in store.series().items():
+        if key.name == REQUEST.name:
+            endpoint, method, _, when = json.loads(key.labels)
+            if (endpoint, method) in place and when != When.FIRST:
+                owner[number] = place[endpoint, method]
+    some = store.rows(few.stretches, list(owner))
+    if not some.slots:
+        return [{"endpoint": name, "method": method, "p95_ms": []} for name, method in pairs]
+    slot = np.array(some.slots, np.int64) // few.length
+    first = int(slot.min())
+    size = int(slot.max()) - first + 1
+    owners = np.array([owner[number] for number in some.series], np.int64) * size + slot - first
+    sums = by_owner(owners, some.data)
+    return [
+        {"endpoint": name, "method": method,
+         "p95_ms": [
+             milliseconds(sums.get(number * size + at, _NO_REQUESTS), 0.95) for at in range(size)
+         ]}
+        for number, (name, method) in enumerate(pairs)
+    ]  # fmt: skip

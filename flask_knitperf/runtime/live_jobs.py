@@ -1,0 +1,221 @@
+"""Live figures: while a page is open, one worker writes what happened in the last seconds.
+
+A page polls every two seconds. A poll leaves a *mark*, the time of a file in the directory of the run.
+While that is fresh, the housekeeper of one worker writes the figures every two seconds, and whichever
+worker is asked answers from that file: a poll costs no report. Nothing is written where nobody polls.
+
+The writer is whoever wrote last; another worker takes over once its file is old. Two that begin at once
+both write, and one of them stops at its next turn. No lock is left behind where a writer is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..core.clock import NS_PER_MS
+from ..core.host_exceptions import SuppressOwn
+from ..metrics.catalogue import IN_FLIGHT
+from ..metrics.columns import Columns
+from ..recording.recorder import Recorder
+from ..reports.values import moment
+from ..storage.state_dir import Snapshot
+from .memory_jobs import Schedule
+
+if TYPE_CHECKING:
+    from ..metrics.histogram import Histogram
+    from ..reports.documents import Live
+    from ..reports.documents.live import LiveMinute, LivePoint
+
+INTERVAL_S = 2.0
+"""Time between two writes."""
+WATCHED_S = 15.0
+"""Time after a poll for which figures are written."""
+_MARK = "live.asked"
+_FILE = "live.json"
+_TAKE_OVER_S = 2.5 * INTERVAL_S
+_MARK_EVERY_S = 1.0
+_KEPT = 150  # points in the file: five minutes
+_MINUTE = 30  # points of a minute
+
+
+class _Slot(NamedTuple):
+    """What ended between two writes: warm requests as a histogram, all by number."""
+
+    at: float
+    seconds: float
+    warm: Histogram
+    requests: int
+    failed: int
+
+
+class _Totals(NamedTuple):
+    """Requests of the run up to a time: columns of :data:`..history.totals.TOTALS`."""
+
+    at: float
+    requests: Columns
+
+
+class LiveJobs:
+    """Writes and reads the live figures of one application.
+
+    Args:
+        recorder: the recorder of the application.
+        firing: returns the number of alerts that fire, ``None`` where that is unknown.
+        release: of the application.
+    """
+
+    def __init__(
+        self, recorder: Recorder, firing: Callable[[], int | None], release: str | None
+    ) -> None:
+        self._recorder, self._firing, self._release = recorder, firing, release
+        self._slots: deque[_Slot] = deque(maxlen=_KEPT)
+        self._before: _Totals | None = None
+        self._marked = 0.0
+        self._read: tuple[tuple[Path, int, int], Live] | None = None
+
+    def schedule(self) -> Schedule:
+        """Return the jobs of the housekeeper with their intervals in seconds."""
+        return [(INTERVAL_S, self.tick)]
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Write the figures, if a page is open and no other worker does it."""
+        run, now = self._recorder.worker.run, self._recorder.clock.wall()
+        if run is None or not _is_watched(run, now) or self._is_led(run, now):
+            self._slots.clear()
+            self._before = None
+            return
+        snapshot = self._recorder.snapshot()
+        self._add(snapshot, now)
+        text = json.dumps(self._document(snapshot, run, now), separators=(",", ":"))
+        self._recorder.disk.save(run / _FILE, text.encode())
+
+    def _is_led(self, run: Path, now: float) -> bool:
+        """Return whether another worker has just written."""
+        document = self._document_of(run / _FILE)
+        if document is None or document["writer"] == self._recorder.worker.name:
+            return False
+        return abs(now - document["sequence"] / 1000) < _TAKE_OVER_S
+
+    def _add(self, snapshot: Snapshot, now: float) -> None:
+        """Add a slot with what ended since the previous write."""
+        from ..history.totals import total_columns
+        from ..metrics import columns
+
+        requests = total_columns(snapshot.columns)
+        before, self._before = self._before, _Totals(now, requests)
+        if before is None or now <= before.at or (requests.count < before.requests.count).any():
+            self._slots.clear()  # the first write, or the clock was set back, or a reset
+            return
+        self._slots.append(_slot(before.at, now, columns.subtract(requests, before.requests)))
+
+    def _document(self, snapshot: Snapshot, run: Path, now: float) -> Live:
+        assert self._before is not None
+        return {
+            "schema": "flask-knitperf/live/1", "sequence": round(now * 1000), "at": moment(now),
+            "interval_s": INTERVAL_S, "run": run.name, "release": self._release,
+            "writer": self._recorder.worker.name,
+            "workers": sum(bool(worker.get("alive")) for worker in snapshot.servers),
+            "in_flight": _in_flight(snapshot.columns),
+            "requests": int(self._before.requests.count.sum()), "firing": self._firing(),
+            "minute": _minute(list(self._slots)[-_MINUTE:]),
+            "points": [_point(slot) for slot in self._slots],
+        }  # fmt: skip
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def read(self, after: int = 0) -> Live | None:
+        """Return the figures and leave a mark; ``None`` where there are none yet.
+
+        Args:
+            after: sequence number up to which the points are known.
+        """
+        run, now = self._recorder.worker.run, self._recorder.clock.wall()
+        if run is None:
+            return None
+        self._mark(run, now)
+        document = self._document_of(run / _FILE)
+        if document is None or after > document["sequence"]:
+            return document
+        return {
+            **document,
+            "points": [point for point in document["points"] if point["sequence"] > after],
+        }
+
+    def _mark(self, run: Path, now: float) -> None:
+        if abs(now - self._marked) < _MARK_EVERY_S:
+            return
+        self._marked = now
+        with SuppressOwn(OSError):  # a full disk: the page states that there is no answer
+            with open(run / _MARK, "ab"):
+                pass
+            os.utime(run / _MARK, (now, now))
+
+    def _document_of(self, path: Path) -> Live | None:
+        """Return the figures in a file, which are kept until it changes; ``None`` without it."""
+        try:
+            about = path.stat()
+            version = path, about.st_mtime_ns, about.st_ino
+            if self._read is None or self._read[0] != version:
+                self._read = version, json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return self._read[1]
+
+
+def _is_watched(run: Path, now: float) -> bool:
+    """Return whether a page has polled lately."""
+    try:
+        return abs(now - (run / _MARK).stat().st_mtime) < WATCHED_S
+    except OSError:
+        return False
+
+
+def _slot(begins: float, ends: float, requests: Columns) -> _Slot:
+    from ..history.totals import TOTALS, Outcome, Warmth
+    from ..metrics.histogram import Histogram, total
+
+    def of(row: int) -> Histogram:
+        begin, end = (int(requests.row.searchsorted(row, side)) for side in ("left", "right"))
+        cells = requests.bucket[begin:end].astype("int64"), requests.weight[begin:end]
+        return Histogram(int(requests.count[row]), int(requests.total[row]), cells=cells)
+
+    warm = [of(row) for row, one in enumerate(TOTALS) if one.warmth == Warmth.WARM]
+    failed = [row for row, one in enumerate(TOTALS) if one.outcome == Outcome.FAILED]
+    return _Slot(
+        ends, ends - begins, total(warm), int(requests.count.sum()), int(requests.count[failed].sum())
+    )  # fmt: skip
+
+
+def _point(slot: _Slot) -> LivePoint:
+    return {
+        "at": moment(slot.at), "sequence": round(slot.at * 1000), "seconds": round(slot.seconds, 3),
+        "count": slot.requests, "failed": slot.failed,
+    }  # fmt: skip
+
+
+def _minute(slots: list[_Slot]) -> LiveMinute:
+    from ..metrics.histogram import total
+
+    p50, p95 = (
+        None if ns is None else round(ns / NS_PER_MS, 3)
+        for ns in total([slot.warm for slot in slots]).quantiles((0.5, 0.95))
+    )
+    return {
+        "seconds": round(sum(slot.seconds for slot in slots), 3),
+        "count": sum(slot.requests for slot in slots), "failed": sum(slot.failed for slot in slots),
+        "p50_ms": p50, "p95_ms": p95,
+    }  # fmt: skip
+
+
+def _in_flight(columns: Columns) -> int:
+    return round(sum(
+        sum(values.values()) for row, values in columns.gauges.items()
+        if columns.descriptors[row].key.meter == IN_FLIGHT.name
+    ))  # fmt: skip

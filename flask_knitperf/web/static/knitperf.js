@@ -1,0 +1,484 @@
+// @ts-check
+/**
+ * What makes the pages live: times in the viewer's zone, charts with a cursor, and fresh figures.
+ *
+ * Every page works without this file. It only reads what the page already shows: a chart's figures are
+ * the rows of its table, so the cursor, the arrow keys and a screen reader all tell the same numbers.
+ */
+
+const MINUTE_MS = 60_000;
+const POLL_MS = 2_000;
+const LONGEST_POLL_MS = MINUTE_MS;
+const REFRESH_MS = 30_000;
+const OLD_MS = 10_000;
+const SVG = "http://www.w3.org/2000/svg";
+const SHORTEST_DRAG_PX = 8;
+
+// -- times in the viewer's zone --------------------------------------------------------------------
+
+/** @type {Record<string, Intl.DateTimeFormatOptions>} */
+const FORMS = {
+  second: { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false },
+  time: { hour: "2-digit", minute: "2-digit", hour12: false },
+  day: { month: "short", day: "2-digit" },
+  full: {
+    year: "numeric", month: "2-digit", day: "2-digit",
+    hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false,
+  },
+};
+
+/**
+ * @param {number} seconds since the epoch
+ * @param {string} form a key of FORMS
+ */
+export function timeText(seconds, form) {
+  return new Intl.DateTimeFormat("en-GB", FORMS[form]).format(new Date(seconds * 1000));
+}
+
+/** @param {ParentNode} root */
+function showLocalTimes(root) {
+  const zone = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" })
+    .formatToParts(new Date()).find(part => part.type === "timeZoneName")?.value ?? "local";
+  for (const element of root.querySelectorAll("[data-zone]")) element.textContent = zone;
+  for (const element of root.querySelectorAll("[data-time]")) {
+    const { time, form } = /** @type {SVGElement | HTMLElement} */ (element).dataset;
+    element.textContent = timeText(Number(time), form ?? "full");
+  }
+}
+
+// -- charts ----------------------------------------------------------------------------------------
+
+/**
+ * @param {string} name of an element
+ * @param {Record<string, string | number>} attributes
+ */
+function svgElement(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
+  return element;
+}
+
+/** A chart with a cursor: one point of it is chosen, by the pointer or by arrow keys. */
+class Chart {
+  /** @param {HTMLElement} figure */
+  constructor(figure) {
+    const { begins, ends, slot, left, right } = figure.dataset;
+    this.begins = Number(begins);
+    this.ends = Number(ends);
+    this.slot = Number(slot);
+    this.left = Number(left);
+    this.right = Number(right);
+    this.name = figure.dataset.chart ?? "chart";
+    this.svg = /** @type {SVGSVGElement} */ (figure.querySelector("svg"));
+    this.readout = /** @type {HTMLElement} */ (figure.querySelector(".readout"));
+    this.resting = this.readout.textContent ?? "";
+    /** @type {HTMLTableRowElement[]} */
+    this.rows = [...figure.querySelectorAll("tbody tr")].map(
+      row => /** @type {HTMLTableRowElement} */ (row)).reverse();
+    this.heads = [...figure.querySelectorAll("thead th")].slice(1).map(head => head.textContent ?? "");
+    /** @type {number | null} */
+    this.chosen = null;
+    /** @type {number | null} */
+    this.dragged = null;
+    const height = this.svg.viewBox.baseVal.height;
+    this.cursor = svgElement("path", { class: "cursor", d: `M0 14V${height - 24}`, visibility: "hidden" });
+    this.zoom = svgElement("rect", { class: "zoom", y: 14, height: height - 38, visibility: "hidden" });
+    this.svg.append(this.cursor, this.zoom);
+    this.listen();
+    figure.querySelector("figcaption")?.append(this.pictureButton());
+  }
+
+  listen() {
+    this.svg.setAttribute("tabindex", "0");
+    this.svg.addEventListener("pointermove", event => this.point(event));
+    this.svg.addEventListener("pointerleave", () => this.dragged === null && this.choose(null));
+    this.svg.addEventListener("pointerdown", event => this.press(event));
+    this.svg.addEventListener("pointerup", event => this.release(event));
+    this.svg.addEventListener("pointercancel", () => this.stopDrag());
+    this.svg.addEventListener("blur", () => this.choose(null));
+    this.svg.addEventListener("keydown", event => this.key(event));
+  }
+
+  /** @param {number} seconds */
+  x(seconds) {
+    return this.left + (seconds - this.begins) / (this.ends - this.begins) * (this.right - this.left);
+  }
+
+  /** @param {PointerEvent} event */
+  placeOf(event) {
+    const box = this.svg.getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width * this.svg.viewBox.baseVal.width;
+    return Math.min(this.right, Math.max(this.left, x));
+  }
+
+  /** @param {number} x */
+  secondsAt(x) {
+    return this.begins + (x - this.left) / (this.right - this.left) * (this.ends - this.begins);
+  }
+
+  /** @param {number} index of a row */
+  startOf(index) {
+    return Number(this.rows[index].dataset.at);
+  }
+
+  /** @param {PointerEvent} event */
+  point(event) {
+    const x = this.placeOf(event);
+    if (this.dragged !== null) {
+      this.zoom.setAttribute("x", String(Math.min(x, this.dragged)));
+      this.zoom.setAttribute("width", String(Math.abs(x - this.dragged)));
+    }
+    const at = this.secondsAt(x) - this.slot / 2;
+    let nearest = 0;
+    for (let index = 1; index < this.rows.length; index += 1) {
+      if (Math.abs(this.startOf(index) - at) <= Math.abs(this.startOf(nearest) - at)) nearest = index;
+    }
+    this.choose(nearest);
+  }
+
+  /** @param {PointerEvent} event */
+  press(event) {
+    if (event.button !== 0 || event.pointerType === "touch") return;
+    this.dragged = this.placeOf(event);
+    this.svg.setPointerCapture(event.pointerId);
+    this.zoom.setAttribute("width", "0");
+    this.zoom.setAttribute("visibility", "visible");
+  }
+
+  /** @param {PointerEvent} event */
+  release(event) {
+    const from = this.dragged;
+    this.stopDrag();
+    if (from === null) return;
+    const to = this.placeOf(event);
+    if (Math.abs(to - from) < SHORTEST_DRAG_PX) return;
+    const [since, until] = [from, to].sort((a, b) => a - b).map(x => this.secondsAt(x));
+    location.assign(spanUrl(location.href, since, Math.max(until, since + this.slot)));
+  }
+
+  stopDrag() {
+    this.dragged = null;
+    this.zoom.setAttribute("visibility", "hidden");
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const last = this.rows.length - 1;
+    /** @type {Record<string, number | null>} */
+    const moves = {
+      ArrowLeft: Math.max(0, (this.chosen ?? last + 1) - 1),
+      ArrowRight: Math.min(last, (this.chosen ?? -1) + 1),
+      Home: 0, End: last, Escape: null,
+    };
+    if (!(event.key in moves) || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    this.choose(moves[event.key]);
+  }
+
+  /** @param {number | null} index of a row */
+  choose(index) {
+    this.chosen = index;
+    this.cursor.setAttribute("visibility", index === null ? "hidden" : "visible");
+    if (index === null) {
+      this.readout.textContent = this.resting;
+      return;
+    }
+    const x = this.x(this.startOf(index) + this.slot / 2);
+    this.cursor.setAttribute("transform", `translate(${x} 0)`);
+    const [time, ...cells] = [...this.rows[index].cells].map(cell => cell.textContent ?? "");
+    const figures = cells.map((text, place) =>
+      text.includes(this.heads[place].replace(/s$/, "")) ? text : `${this.heads[place]} ${text}`);
+    this.readout.textContent = `${time}: ${figures.join(", ")}`;
+  }
+
+  /** @returns {HTMLButtonElement} */
+  pictureButton() {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet tools";
+    button.textContent = "PNG";
+    button.setAttribute("aria-label", `Save the chart ${this.name} as a picture`);
+    button.addEventListener("click", () => void savePicture(this.svg, `${this.name}.png`));
+    return button;
+  }
+}
+
+/**
+ * Return the address of a page for another span of time.
+ * @param {string} href
+ * @param {number} since seconds since the epoch
+ * @param {number} until seconds since the epoch
+ */
+export function spanUrl(href, since, until) {
+  const url = new URL(href);
+  const iso = (/** @type {number} */ seconds) => new Date(Math.round(seconds) * 1000).toISOString().slice(0, 19);
+  url.searchParams.delete("window");
+  url.searchParams.delete("done");
+  url.searchParams.set("since", iso(since));
+  url.searchParams.set("until", iso(until));
+  return url.href;
+}
+
+const PAINTED = [
+  "fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "visibility", "font-size", "font-family",
+  "text-anchor", "image-rendering",
+];
+
+/**
+ * Save a chart as a picture, twice as large as it is drawn.
+ * @param {SVGSVGElement} svg
+ * @param {string} name of the file
+ */
+async function savePicture(svg, name) {
+  const copy = /** @type {SVGSVGElement} */ (svg.cloneNode(true));
+  const originals = [svg, ...svg.querySelectorAll("*")];
+  [copy, ...copy.querySelectorAll("*")].forEach((element, index) => {
+    const style = getComputedStyle(originals[index]);
+    for (const property of PAINTED) element.setAttribute(property, style.getPropertyValue(property));
+    element.removeAttribute("class");
+  });
+  const { width, height } = svg.viewBox.baseVal;
+  copy.setAttribute("xmlns", SVG);
+  copy.setAttribute("width", String(width));
+  copy.setAttribute("height", String(height));
+  const image = new Image();
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`;
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  canvas.width = width * 2;
+  canvas.height = height * 2;
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.fillStyle = getComputedStyle(svg.closest(".panel") ?? document.body).backgroundColor;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  const link = document.createElement("a");
+  link.download = name;
+  link.href = canvas.toDataURL("image/png");
+  link.click();
+}
+
+// -- fresh figures ---------------------------------------------------------------------------------
+
+/**
+ * @typedef {{at: string, sequence: number, seconds: number, count: number, failed: number}} LivePoint
+ * @typedef {{
+ *   sequence: number, run: string, workers: number, in_flight: number, requests: number,
+ *   firing: number | null, points: LivePoint[],
+ *   minute: {seconds: number, count: number, failed: number, p50_ms: number | null, p95_ms: number | null},
+ * }} Live
+ */
+
+/**
+ * Return the pause before the next poll.
+ * @param {number} failures polls that have failed in a row
+ * @param {number} chance between 0 and 1
+ */
+export function pollPause(failures, chance) {
+  return Math.min(LONGEST_POLL_MS, POLL_MS * 2 ** failures) * (0.9 + 0.2 * chance);
+}
+
+/** @param {number | null} ms */
+export function durationText(ms) {
+  if (ms === null) return "–";
+  if (ms < 1) return `${Math.round(ms * 1000)} µs`;
+  if (ms < 1000) return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  return ms < MINUTE_MS ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / MINUTE_MS)} min`;
+}
+
+/** Polls, states how old the figures are, and replaces the content of the page when it has changed. */
+class LivePage {
+  /**
+   * @param {string} url
+   * @param {HTMLElement} line where the state is shown
+   */
+  constructor(url, line) {
+    this.url = url;
+    this.line = line;
+    this.after = 0;
+    this.etag = "";
+    this.failures = 0;
+    /** @type {Live | null} */
+    this.shown = null;
+    /** @type {LivePoint[]} */
+    this.points = [];
+    this.freshAt = performance.now();
+    this.refreshedAt = performance.now();
+    this.paused = false;
+    this.stopped = "";
+    this.timer = 0;
+    const button = /** @type {HTMLButtonElement} */ (line.querySelector("button"));
+    button.addEventListener("click", () => this.pause(button));
+    document.addEventListener("visibilitychange", () => this.wake());
+    window.setInterval(() => this.showState(), 1000);
+    line.hidden = false;
+    void this.poll();
+  }
+
+  /** @param {HTMLButtonElement} button */
+  pause(button) {
+    this.paused = !this.paused;
+    button.setAttribute("aria-pressed", String(this.paused));
+    button.textContent = this.paused ? "Go on" : "Pause";
+    document.body.classList.toggle("paused", this.paused);
+    this.showState();
+    this.wake();
+  }
+
+  wake() {
+    window.clearTimeout(this.timer);
+    if (!document.hidden && !this.paused && !this.stopped) void this.poll();
+  }
+
+  async poll() {
+    const delivered = await this.ask().catch(() => false);
+    this.failures = delivered ? 0 : this.failures + 1;
+    this.showState();
+    window.clearTimeout(this.timer);
+    if (document.hidden || this.paused || this.stopped) return;
+    this.timer = window.setTimeout(() => void this.poll(), pollPause(this.failures, Math.random()));
+  }
+
+  /** @returns {Promise<boolean>} whether the server has answered */
+  async ask() {
+    const headers = this.etag ? { "If-None-Match": this.etag } : undefined;
+    const response = await fetch(`${this.url}?after=${this.after}`, { headers, cache: "no-store" });
+    if ([401, 403, 404].includes(response.status)) this.stopped = "Signed out: reload the page";
+    if (response.status === 204 || response.status === 304) return true;
+    if (!response.ok) return false;
+    this.etag = response.headers.get("ETag") ?? "";
+    this.show(/** @type {Live} */ (await response.json()));
+    return true;
+  }
+
+  /** @param {Live} live */
+  show(live) {
+    const before = this.shown;
+    if (live.sequence < this.after) this.points = [];
+    this.points = [...this.points, ...live.points].slice(-150);
+    this.after = live.sequence;
+    this.shown = live;
+    this.freshAt = performance.now();
+    this.showMinute(live);
+    if (before === null) return;
+    const isOther = before.run !== live.run || before.firing !== live.firing;
+    const isDue = this.freshAt - this.refreshedAt > REFRESH_MS && this.requestsShown !== live.requests;
+    if (isOther || isDue) void this.refresh(live);
+  }
+
+  /** @param {Live} live */
+  showMinute(live) {
+    this.requestsShown ??= live.requests;
+    const now = document.getElementById("now");
+    if (now === null || live.minute.seconds === 0) return;
+    const rate = live.minute.count / live.minute.seconds;
+    const text = (/** @type {string} */ name, /** @type {string} */ value) => {
+      const element = now.querySelector(name);
+      if (element !== null) element.textContent = value;
+    };
+    text(".value", `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} requests/s`);
+    text(".more", `p95 ${durationText(live.minute.p95_ms)}, ${live.in_flight} in flight`);
+    const bars = now.querySelector("svg");
+    if (bars !== null) bars.replaceChildren(...this.bars());
+    now.hidden = false;
+  }
+
+  bars() {
+    const points = this.points.slice(-60);
+    const most = Math.max(1, ...points.map(point => point.count));
+    return points.flatMap((point, index) => {
+      const x = 100 - (points.length - index) * (100 / 60);
+      const height = point.count / most * 22;
+      const failed = point.failed / most * 22;
+      return [
+        svgElement("rect", { class: "pulse", x, width: 1.3, y: 24 - height, height }),
+        svgElement("rect", { class: "pulse bad", x, width: 1.3, y: 24 - failed, height: failed }),
+      ];
+    });
+  }
+
+  /** @param {Live} live */
+  async refresh(live) {
+    const main = /** @type {HTMLElement} */ (document.querySelector("main"));
+    if (new URL(location.href).searchParams.has("until") || isInUse(main)) return;
+    this.refreshedAt = performance.now();
+    const response = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (!response.ok || isInUse(main)) return;
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    const content = page.querySelector("main");
+    if (content === null) return;
+    replaceContent(main, content);
+    document.querySelector(".side nav")?.replaceWith(page.querySelector(".side nav") ?? "");
+    this.requestsShown = live.requests;
+    enliven(main);
+    this.showMinute(live);
+  }
+
+  showState() {
+    const text = /** @type {HTMLElement} */ (this.line.querySelector(".text"));
+    const age = performance.now() - this.freshAt;
+    const isOld = this.stopped !== "" || (age > OLD_MS && !this.paused && !document.hidden);
+    document.body.classList.toggle("old", isOld && this.shown !== null);
+    const seconds = Math.round(age / 1000);
+    const workers = this.shown === null ? "" : `, ${this.shown.workers} worker${this.shown.workers === 1 ? "" : "s"}`;
+    if (this.stopped) text.textContent = this.stopped;
+    else if (this.paused) text.textContent = "Paused";
+    else if (this.failures > 1) text.textContent = `No answer for ${seconds} s`;
+    else if (this.shown === null) text.textContent = "Waiting for figures";
+    else text.textContent = isOld ? `Figures are ${seconds} s old` : `Live${workers}`;
+  }
+}
+
+/**
+ * Return whether someone works with the content: a form, a question, or marked text.
+ * @param {HTMLElement} main
+ */
+function isInUse(main) {
+  const active = document.activeElement;
+  const isTyping = active !== null && main.contains(active) && active.matches("input, select, textarea");
+  return isTyping || main.querySelector("details.confirm[open]") !== null
+    || !(document.getSelection()?.isCollapsed ?? true);
+}
+
+/** @param {ParentNode} root */
+function detailsByKey(root) {
+  /** @type {Map<string, HTMLDetailsElement>} */
+  const known = new Map();
+  for (const details of root.querySelectorAll("details")) {
+    const place = details.closest("[id]")?.id ?? "";
+    const label = details.closest("section")?.getAttribute("aria-labelledby") ?? "";
+    let key = `${label} ${place}`;
+    while (known.has(key)) key += "+";
+    known.set(key, details);
+  }
+  return known;
+}
+
+/**
+ * Replace the content of a page, and keep what is open, where the focus is, and what is scrolled.
+ * @param {HTMLElement} main
+ * @param {Element} content
+ */
+export function replaceContent(main, content) {
+  const opened = [...detailsByKey(main)].filter(([, details]) => details.open).map(([key]) => key);
+  const focusable = "a, button, summary, svg[tabindex]";
+  const index = [...main.querySelectorAll(focusable)].indexOf(/** @type {Element} */ (document.activeElement));
+  const text = document.activeElement?.textContent;
+  main.replaceChildren(...content.childNodes);
+  const known = detailsByKey(main);
+  for (const key of opened) known.get(key)?.setAttribute("open", "");
+  const same = /** @type {HTMLElement | undefined} */ ([...main.querySelectorAll(focusable)][index]);
+  if (index >= 0 && same?.textContent === text) same?.focus({ preventScroll: true });
+}
+
+/** @param {ParentNode} root */
+function enliven(root) {
+  showLocalTimes(root);
+  for (const figure of root.querySelectorAll("figure[data-chart]")) new Chart(/** @type {HTMLElement} */ (figure));
+}
+
+if (typeof document !== "undefined") {
+  enliven(document);
+  const line = document.getElementById("live");
+  const url = document.body.dataset.live;
+  if (line !== null && url !== undefined) new LivePage(url, line);
+}

@@ -1,0 +1,137 @@
+"""The application over time: load, percentiles, saturation and trends from the rows of the history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flask_knitperf.history.charts import ChartParts, read_charts
+from flask_knitperf.history.databases import Database
+from flask_knitperf.history.resolutions import DAY, HOUR
+from flask_knitperf.history.store import opened
+from flask_knitperf.metrics.catalogue import BUSY_SHARE, QUEUE, REQUEST
+
+from .harness import START, Host
+
+MB = 1024 * 1024
+
+
+def charts(
+    database: Database,
+    since: float,
+    now: float,
+    *pairs: tuple[str, str],
+    until: float | None = None,
+) -> ChartParts:
+    with opened(database) as store:
+        return read_charts(store, since, now if until is None else until, now, pairs)
+
+
+def test_the_load_is_the_sum_of_all_endpoints_with_cold_starts_and_failures(host: Host) -> None:
+    writer = host.writer()
+    for tick in range(30):
+        host.now = START + 10 * tick + 1
+        host.run.observe(10**6, endpoint="lots")
+        host.run.observe(10**8, endpoint="yarn")
+        host.run._add(REQUEST, ("yarn", "GET", "500", "solo"), (10**8,))
+        host.run._add(REQUEST, ("yarn", "GET", "2xx", "first"), (10**12,))
+        writer.tick()
+    shown = charts(host.database, START, START + 300)
+    assert shown.slot_s == 10
+    assert sum(point["count"] for point in shown.points) == 4 * 30
+    assert sum(point["failed"] for point in shown.points) == 30
+    assert [p["p95_ms"] for p in shown.points] == [pytest.approx(100, rel=0.006)] * len(shown.points)
+    assert [row["release"] for row in shown.deploys] == ["server-1"]
+
+
+def test_each_request_is_in_one_band_of_the_heat_map(host: Host) -> None:
+    writer = host.writer()
+    for tick in range(20):
+        host.now = START + 10 * tick + 1
+        host.run.observe(*[10**6 * 2**n for n in range(12)], 0)
+        writer.tick()
+    shown = charts(host.database, START, START + 200)
+    assert [sum(counts) for counts in shown.heat["counts"]] == [p["count"] for p in shown.points]
+    assert (
+        len({len(counts) for counts in shown.heat["counts"]} | {len(shown.heat["upper_ms"])}) == 1
+    )
+    assert shown.heat["upper_ms"] == sorted(shown.heat["upper_ms"])
+
+
+def test_a_resource_has_the_largest_value_of_all_workers(host: Host) -> None:
+    writer = host.writer()
+    for tick in range(6):
+        host.now = START + 10 * tick + 1
+        host.run.observe(10**6)
+        host.run.gauge(w1=100 * MB, w2=(200 + tick) * MB)
+        host.run._series(BUSY_SHARE, ()).gauge = {"w1": 0.2, "w2": 0.7}
+        host.run._add(QUEUE, (), (5 * 10**6,))
+        writer.tick()
+    values = {
+        row["name"]: row["values"] for row in charts(host.database, START, START + 60).saturation
+    }
+    assert (
+        values["rss_mb"] == pytest.approx([201, 202, 203, 204, 205]) or len(values["rss_mb"]) == 6
+    )
+    assert set(values["busy_share"]) == {0.7} and set(values["gil_pressure"]) == {None}
+    assert values["queue_p95_ms"][-1] == pytest.approx(5, rel=0.006)
+
+
+def test_trends_are_those_of_the_endpoints_that_were_requested(host: Host) -> None:
+    writer = host.writer()
+    for tick in range(60):
+        host.now = START + 10 * tick + 1
+        host.run.observe(10**6 * (tick + 1), endpoint="lots")
+        if tick > 30:
+            host.run.observe(10**9, endpoint="yarn")
+        writer.tick()
+    pairs = (("yarn", "GET"), ("lots", "GET"), ("none", "GET"))
+    yarn, lots, none = charts(host.database, START, START + 600, *pairs).endpoints
+    assert (yarn["endpoint"], lots["endpoint"]) == ("yarn", "lots")
+    assert len(yarn["p95_ms"]) == len(lots["p95_ms"]) == len(none["p95_ms"]) <= 49
+    known = [ms for ms in lots["p95_ms"] if ms is not None]
+    assert known == sorted(known) and len(known) == len(lots["p95_ms"])
+    assert yarn["p95_ms"][0] is None and yarn["p95_ms"][-1] == pytest.approx(1000, rel=0.006)
+    assert set(none["p95_ms"]) == {None}
+
+
+@pytest.mark.parametrize(
+    ("length", "age", "slot"),
+    [(300, 0, 10), (HOUR, 0, 30), (HOUR, 2 * DAY, 60), (HOUR, 9 * DAY, HOUR), (DAY, 0, 600),
+     (30 * DAY, 0, 21_600)],
+)  # fmt: skip
+def test_slots_are_as_short_as_the_rows_that_are_kept(
+    host: Host, length: int, age: int, slot: int
+) -> None:
+    now = host.now = START + 40 * DAY
+    host.run.observe(10**6)
+    host.writer().tick()
+    until = now - age
+    assert charts(host.database, until - length, now, until=until).slot_s == slot
+
+
+def test_without_a_history_there_is_nothing(database: Database) -> None:
+    shown = charts(database, START, START + HOUR, ("lots", "GET"))
+    assert (
+        shown.points == [] and shown.deploys == [] and shown.heat == {"upper_ms": [], "counts": []}
+    )
+    assert shown.endpoints == [{"endpoint": "lots", "method": "GET", "p95_ms": []}]
+
+
+def test_the_page_of_an_endpoint_and_that_of_all_have_the_same_requests(
+    host: Host, another: Callable[[], Any]
+) -> None:
+    writer = host.writer()
+    for tick in range(40):
+        host.now = START + 10 * tick + 1
+        host.run.observe(10**7, 3 * 10**7)
+        writer.tick()
+    from .test_timelines import timeline
+
+    whole = charts(host.database, START, START + 400)
+    one = timeline(another(), START, START + 400)
+    assert [row["count"] for row in one["points"]] == [row["count"] for row in whole.points]
+    assert [row["p99_ms"] for row in one["points"]] == [row["p99_ms"] for row in whole.points]
+    assert one["heat"] == whole.heat
