@@ -35,8 +35,8 @@ from flask_knitperf.history.resolutions import (
 )
 from flask_knitperf.history.rows import rows_of
 from flask_knitperf.history.schema import prepare
+from flask_knitperf.history.slots import by_slot
 from flask_knitperf.history.store import Baseline, Store, key_of
-from flask_knitperf.history.timelines import by_slot
 from flask_knitperf.history.writer import HistoryWriter
 from flask_knitperf.metrics.catalogue import PART, REQUEST
 from flask_knitperf.metrics.codec import FORMAT

@@ -48,6 +48,7 @@ def alerts_report(
         # an alert may have fired before the window, and for long
         events = alerts.events(since - 30 * DAY, now + 1, 10_000)
         messages = alerts.messages(MAX_DELIVERIES)
+        off = [one["name"] for one in alerts.rules() if one.get("enabled") is False]
         evaluated = _evaluated_at(alerts)
     stretches = _stretches(events, states, since)
     firing = [
@@ -62,6 +63,7 @@ def alerts_report(
          "evaluated_at": None if evaluated is None else moment(evaluated), "firing": firing,
          "rules": [_rule(rule, source, stretches.get(rule.name, []))
                    for rule, source in rules.values()],
+         "switched_off": off,
          "channels": list(channels), "silences": [_silence(silence) for silence in silences],
          "deliveries": [_delivery(one) for one in messages],
          "events": [_event(one) for one in reversed(events) if one.at >= since][:MAX_EVENTS]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,10 @@ from .store import Mark, SeriesKey, Store, by_kind, descriptor_of
 
 Gauges = Mapping[tuple[str, tuple[str, ...]], GaugeRow]
 """Values by the name and the labels of a gauge."""
+
+
+Only = Callable[[SeriesKey], bool]
+"""Returns whether a series is read."""
 
 
 class Past(NamedTuple):
@@ -45,7 +49,7 @@ class Past(NamedTuple):
 def read_past(
     store: Store, since: float, until: float, now: float,
     live: Mapping[tuple[str, str], Snapshot] | None = None,
-    meters: Container[str] | None = None,
+    only: Only | None = None,
 ) -> Past:  # fmt: skip
     """Read a window.
 
@@ -56,20 +60,20 @@ def read_past(
         now: the present.
         live: totals of runs by source and run, for what was observed since the latest write; of a
             window that ends earlier they are not used.
-        meters: names of the meters that are read, ``None`` for all and for evidence.
+        only: returns whether a series is read, ``None`` for all.
     """
     with store.connection.reading():
-        return _read_past(store, since, until, now, live or {}, meters)
+        return _read_past(store, since, until, now, live or {}, only)
 
 
 def _read_past(
     store: Store, since: float, until: float, now: float, live: Mapping[tuple[str, str], Snapshot],
-    meters: Container[str] | None,
+    only: Only | None,
 ) -> Past:  # fmt: skip
     edge, complete = bounds(store, since, until)
     chosen = stretches(since, edge, now, complete)
     begins = chosen[0].begins if chosen else since
-    part = _read(store, chosen, meters)
+    part = _read(store, chosen, only)
     ends: float = chosen[-1].ends if chosen else since
     if live and until >= complete.get(FINEST.seconds, since):
         fresh = _since_write(store, live)
@@ -96,12 +100,10 @@ class _Part(NamedTuple):
     gauges: dict[tuple[str, tuple[str, ...]], GaugeRow]
 
 
-def _read(store: Store, chosen: Sequence[Stretch], meters: Container[str] | None = None) -> _Part:
+def _read(store: Store, chosen: Sequence[Stretch], only: Only | None = None) -> _Part:
     """Return the sums of the rows of some stretches."""
     known = store.series()
-    numbers = None if meters is None else [
-        number for number, (key, _) in known.items() if key.name in meters
-    ]  # fmt: skip
+    numbers = None if only is None else [number for number, (key, _) in known.items() if only(key)]
     some = store.rows(chosen, numbers)
     if not known.keys() >= set(some.series):
         store.load_series(0)

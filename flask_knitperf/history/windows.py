@@ -12,8 +12,8 @@ from ..storage.snapshots import difference
 from ..storage.state_dir import Snapshot
 from ..storage.windows import LONG_SPANS, Span, Window, WindowName
 from .databases import Database
-from .reader import read_past
-from .store import Mark, Store, connected, opened
+from .reader import Only, read_past
+from .store import Mark, Store, connected, json_text, opened
 from .writer import DEPLOY
 
 MAX_RELEASES = 50
@@ -47,7 +47,7 @@ def past_window(
 
 def span_window(
     database: Database, source: str, span: Span, now: float, current: Window,
-    meters: Container[str] | None = None,
+    only: Only | None = None,
 ) -> Window:  # fmt: skip
     """Read any window; see :func:`past_window`.
 
@@ -57,13 +57,13 @@ def span_window(
         span: bounds of the window.
         now: the present, in seconds since the epoch.
         current: the window ``run`` of the present run.
-        meters: names of the meters that are read, ``None`` for all and for evidence.
+        only: returns whether a series is read, ``None`` for all.
     """
     present = current.snapshot
     until = min(span.until, now)
     with opened(database) as store:
         live = {(source, current.run): present} if current.is_whole else None
-        past = read_past(store, span.since, until, now, live, meters)
+        past = read_past(store, span.since, until, now, live, only)
     gauges = difference(present, (present.about, present.columns))  # observed nothing
     snapshot = Snapshot(
         columns.add([past.snapshot.columns, gauges.columns]), past.snapshot.about, present.workers,
@@ -71,6 +71,17 @@ def span_window(
     )  # fmt: skip
     begins = max(past.begins, min(past.first, now))
     return Window("span", begins, max(begins, until), current.run, current.release, snapshot)
+
+
+def of_meters(names: Container[str]) -> Only:
+    """Return a choice of series: those of some meters, and no evidence."""
+    return lambda key: key.name in names
+
+
+def of_endpoint(endpoint: str, method: str) -> Only:
+    """Return a choice of series: those of one endpoint."""
+    labels = json_text([endpoint, method])[:-1]
+    return lambda key: key.labels.startswith((f"{labels},", f"{labels}]"))
 
 
 def _deploys(database: Database, now: float) -> list[Mark]:

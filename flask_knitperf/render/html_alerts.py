@@ -5,15 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ..alerts.rule_forms import FIELDS, NAMES
+from ..alerts.rules import BY_ENDPOINT, Metric
 from ..core.units import count, joined, span
-from ..runtime.documents import SILENCE_S
+from ..runtime.documents import RULE_TESTS, SILENCE_S
 from . import Values
 from .alerts_text import delivery, evaluated, short, state
 from .wording import SEVERITIES
+from .wording import window as window_name
 
 if TYPE_CHECKING:
-    from ..reports.documents import AlertsReport
-    from ..reports.documents.alerts import DeliveryRow, FiredStretch, FiringRow, RuleRow
+    from ..reports.documents import AlertsReport, RulePreview
+    from ..reports.documents.alerts import Bounds, DeliveryRow, FiredStretch, FiringRow, RuleRow
 
 WIDTH = 240.0
 """Width of a strip in its coordinates."""
@@ -38,9 +41,55 @@ def alerts(document: AlertsReport) -> Values:
         ],
         "deliveries": [_delivery(row) for row in document["deliveries"]],
         "events": [{**row, "at": short(row["at"])} for row in document["events"]],
+        "switched_off": document["switched_off"], "metrics": METRICS,
         "channels": ", ".join(document["channels"]),
         "lengths": [(name, span(round(seconds))) for name, seconds in SILENCE_S.items()],
     }  # fmt: skip
+
+
+METRICS = [(metric.value, NAMES[metric]) for metric in NAMES]
+"""Metrics of rules, with their names for readers."""
+
+
+def rule(document: RulePreview) -> Values:
+    """Return the values of the page on which a rule is written."""
+    metric, form = Metric(document["metric"]), document["form"]
+    condition, window, fired = document["condition"], document["window"], document["fired"]
+    endpoint = form.get("endpoint", "all")
+    endpoints = [("all", "all endpoints together"), ("every", "every endpoint by itself")]
+    endpoints += [(name, name) for name in document["endpoints"]]
+    if endpoint not in dict(endpoints):
+        endpoints.append((endpoint, endpoint))
+    return {
+        "title": form.get("name") or "New rule", "metric": NAMES[metric],
+        "fields": [{**field._asdict(), "value": form.get(field.name, "")} for field in FIELDS[metric]],
+        "endpoints": endpoints if metric in BY_ENDPOINT else [], "endpoint": endpoint,
+        "condition": condition and joined(condition[:1].upper() + condition[1:]),
+        "tests": [(name, window_name(name)) for name in RULE_TESTS],
+        "fired": None if fired is None else {
+            "text": f"It would have fired {_times(len(fired))} in this time.",
+            "past": [f"{one['subject'] or 'all'}, {short(one['begins'])}" for one in fired[:_MAX_PAST]],
+            **_strip(fired, window),
+        },
+        "untested": window is not None and fired is None,
+        "can_be_new": any(field.name == "share" for field in FIELDS[metric]),
+        "metrics": METRICS,
+        "severities": [(name, text) for name, text in SEVERITIES.items()],
+    }  # fmt: skip
+
+
+_MAX_PAST = 20
+
+
+def _times(n: int) -> str:
+    return "never" if n == 0 else "once" if n == 1 else count(n, "time")
+
+
+def _strip(fired: list[FiredStretch], window: Bounds | None) -> Values:
+    if window is None:
+        return {"bars": [], "width": WIDTH}
+    begins, ends = _seconds(window["from"]), _seconds(window["to"])
+    return {"bars": [_bar(one, begins, ends) for one in fired], "width": WIDTH}
 
 
 def firing(document: AlertsReport) -> list[Values]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
-from ..core.units import count, duration, number, ratio
+from ..core.units import count, duration, number, ratio, size
 from ..reports.references import LAST_WEEK
 from . import Values
 from .wording import CHANGES, period, too_few
@@ -14,6 +15,7 @@ from .wording import CHANGES, period, too_few
 if TYPE_CHECKING:
     from ..reports.documents import ComparisonReport
     from ..reports.documents.comparison import ComparisonRow
+    from ..reports.documents.endpoint import FigureName, FigureVerdict, ReleaseChange
 
 WIDTH = 120.0
 """Width of a bar in its coordinates; its middle is an unchanged p95."""
@@ -45,7 +47,7 @@ _CHANGED = ("slower", "faster", "more rows")
 
 
 def release_changes(document: ComparisonReport | None) -> Values | None:
-    """Return what a release changed, for the overview: a few endpoints by name, the others counted."""
+    """Return the changes of a release for the overview: a few endpoints by name, the others counted."""
     if document is None or not document["rows"]:
         return None
     rows = document["rows"]
@@ -57,6 +59,34 @@ def release_changes(document: ComparisonReport | None) -> Values | None:
         "rest": [
             {"text": count(rest.count(change), "endpoint"), "change": CHANGES[change]}
             for change in CHANGES if change in rest
+        ],
+    }  # fmt: skip
+
+
+_FIGURES: dict[FigureName, tuple[str, Callable[[float | None], str]]] = {
+    "p95": ("p95", duration), "queries": ("Queries", number), "database": ("Database", duration),
+    "cpu": ("CPU time", duration), "bytes_out": ("Bytes sent", size),
+    "files_read": ("Files read", number), "rows": ("Rows", number),
+}  # fmt: skip
+"""Name and form of each figure of a request."""
+_VERDICTS: dict[FigureVerdict, tuple[str, str]] = {
+    "more": ("more", "warning"), "less": ("less", "good"), "same": ("same", "none"),
+    "too few": ("too few", "none"),
+}  # fmt: skip
+
+
+def release_change(document: ReleaseChange | None) -> Values | None:
+    """Return the changes of one endpoint in a release; figures that neither release has are left out."""
+    if document is None:
+        return None
+    return {
+        "release": document["release"], "before": document["before"],
+        "counts": f"{number(document['count_before'])} → {number(document['count'])}",
+        "rows": [
+            {"name": _FIGURES[row["name"]][0], "before": _FIGURES[row["name"]][1](row["before"]),
+             "now": _FIGURES[row["name"]][1](row["now"]), "change": _VERDICTS[row["change"]][0],
+             "tone": _VERDICTS[row["change"]][1]}
+            for row in document["figures"] if row["before"] or row["now"]
         ],
     }  # fmt: skip
 

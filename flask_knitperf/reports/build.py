@@ -134,13 +134,13 @@ def _coverage(coverage: Coverage, rows: list[Endpoint]) -> types.Coverage:
 
 
 def _load(rows: Sequence[Endpoint]) -> types.Load:
-    warm = total([row.warm for row in rows])
-    p50, p95, p99 = warm.quantiles((0.5, 0.95, 0.99))
+    every = total([row.every for row in rows])
+    p50, p95, p99 = every.quantiles((0.5, 0.95, 0.99))
     return {
-        "count": sum(row.count for row in rows),
+        "count": every.count,
         "failed": sum(row.status[StatusClass.SERVER_ERROR] for row in rows),
         "p50_ms": in_ms(p50), "p95_ms": in_ms(p95),
-        "p99_ms": in_ms(p99) if warm.count >= MIN_FOR_P99 else None,
+        "p99_ms": in_ms(p99) if every.count >= MIN_FOR_P99 else None,
         "excess_s": rounded(sum(row.excess_s for row in rows), 6),
         "in_flight": sum(row.in_flight for row in rows),
     }  # fmt: skip

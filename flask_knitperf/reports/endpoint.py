@@ -88,6 +88,7 @@ def build_endpoint_report(
         "requests": request_tables(exemplars or (), row),
         "keeps_requests": exemplars is not None,
         "against": None,
+        "release_change": None,
         "timeline": None,
     }  # fmt: skip
     return Opened(document, kinds)

@@ -37,6 +37,7 @@ from .documents import (
     QueriesReport,
     Report,
     RequestReport,
+    RulePreview,
 )
 from .documents.fields import Field, is_extensible
 
@@ -53,6 +54,7 @@ PUBLISHED: dict[str, type] = {
     "memory": MemoryReport,
     "why": EndpointReport,
     "request": RequestReport,
+    "rule": RulePreview,
 }
 """Type of each document, by the name in its ``schema`` field."""
 VERSION = 1

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.clock import Clock
 from ..core.errors import ConfigurationError, HistoryError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..alerts.rules import Rule, RuleSource
     from ..alerts.watch import AlertWatch
     from ..history.databases import Connection
-    from ..reports.documents.alerts import AlertMessage, AlertsReport
+    from ..reports.documents.alerts import AlertMessage, AlertsReport, FiredStretch
 
 log = logging.getLogger("flask_knitperf")
 
@@ -234,19 +234,96 @@ class AlertJobs:
             HistoryError: the database cannot be used.
             ConfigurationError: there is no such rule, or the history does not have what it observes.
         """
-        from ..alerts.alert_store import AlertStore
+        from ..alerts.backtest import can_test
+
+        rule = self.rule(name)
+        if not can_test(rule):
+            raise ConfigurationError("rule", name, "the history does not have what it observes")
+        return self.backtest_of(rule, since, now)
+
+    def backtest_of(self, rule: Rule, since: float, now: float) -> Backtest:
+        """Return when a rule would have fired; without data for its metric, never.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
         from ..alerts.backtest import backtest, can_test
         from ..history.databases import database
         from ..history.store import opened
 
+        if not can_test(rule):
+            return Backtest(rule, [])
         with opened(database(self._settings().history_url)) as store:
-            rules = self.rules(AlertStore(store.connection))
-            if name not in rules:
-                raise ConfigurationError("rule", name, f"rules are {', '.join(rules)}")
-            rule = rules[name][0]
-            if not can_test(rule):
-                raise ConfigurationError("rule", name, "the history does not have what it observes")
             return Backtest(rule, backtest(store, rule, self.threshold, since, now))
+
+    def fired(self, rule: Rule, since: float, now: float) -> list[FiredStretch] | None:
+        """Return when a rule would have fired as rows, ``None`` where it cannot be tested.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        from ..alerts.backtest import can_test
+        from ..reports.values import moment
+
+        if not can_test(rule):
+            return None
+        return [
+            {"subject": one.subject, "begins": moment(one.begins),
+             "ends": None if one.ends is None else moment(one.ends)}
+            for one in self.backtest_of(rule, since, now).fired
+        ]  # fmt: skip
+
+    def names(self) -> list[str]:
+        """Return the names of the rules.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        with self._tables() as alerts:
+            return list(self.rules(alerts))
+
+    def rule(self, name: str) -> Rule:
+        """Return a rule.
+
+        Raises:
+            HistoryError: the database cannot be used.
+            ConfigurationError: there is no such rule.
+        """
+        with self._tables() as alerts:
+            rules = self.rules(alerts)
+        if name not in rules:
+            raise ConfigurationError("rule", name, f"rules are {', '.join(rules)}")
+        return rules[name][0]
+
+    def save_rule(self, values: Mapping[str, Any]) -> None:
+        """Store a rule that was written on the page; it replaces that of its name.
+
+        Args:
+            values: see :func:`..alerts.rules.rule_of`; ``enabled`` false switches a rule off.
+
+        Raises:
+            HistoryError: the database cannot be used.
+            ConfigurationError: a value is wrong, or there are too many rules.
+        """
+        from ..alerts.rules import combined
+
+        channels = self._settings().alert_channels
+        for name in values.get("channels", ()):
+            if name not in channels:
+                raise ConfigurationError("channel", name, f"must be one of {', '.join(channels)}")
+        with self._tables() as alerts, alerts.connection.transaction():
+            written = [one for one in alerts.rules() if one["name"] != values["name"]]
+            combined(self._settings().alert_rules, [*written, values])
+            alerts.set_rule(values, self._clock.wall())
+
+    def remove_rule(self, name: str) -> bool:
+        """Remove what the page wrote of a rule; return whether there was anything.
+
+        Raises:
+            HistoryError: the database cannot be used.
+        """
+        with self._tables() as alerts, alerts.connection.transaction():
+            return alerts.remove_rule(name, self._clock.wall())
 
     def _rules_of(self, store: AlertStore) -> Sequence[Rule]:
         return [rule for rule, _ in self.rules(store).values()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
 from ..collectors.sql import sqlalchemy
@@ -21,7 +21,7 @@ from ..recording.recorder import Recorder
 from ..reports.build import Route, build_report
 from ..reports.cache import build_cache_report
 from ..reports.comparison import METERS as COMPARED_METERS
-from ..reports.comparison import compare_windows
+from ..reports.comparison import compare_windows, release_change
 from ..reports.details import Details, read_requests
 from ..reports.endpoint import Opened, build_endpoint_report, compare_endpoint, endpoint_row
 from ..reports.queries import build_queries_report
@@ -48,8 +48,9 @@ if TYPE_CHECKING:
         QueriesReport,
         Report,
         RequestReport,
+        RulePreview,
     )
-    from ..reports.documents.endpoint import Timeline
+    from ..reports.documents.endpoint import ReleaseChange, Timeline
     from ..reports.documents.fields import Window as WindowDocument
 
 log = logging.getLogger("flask_knitperf")
@@ -59,8 +60,24 @@ _WEEK_S = 7 * 86_400.0
 _CHANGES_S = 60.0  # for which a comparison of releases is kept
 ALERT_WINDOWS: tuple[WindowName, ...] = ("24h", "7d", "30d")
 """Windows of the page of alerts."""
+RULE_TESTS: tuple[WindowName, ...] = ("24h", "7d")
+"""Windows in which a rule can be tested: rows by the minute are kept for a week."""
 SILENCE_S = {"1h": 3600.0, "2h": 7200.0, "8h": 28_800.0, "1d": 86_400.0}
 """Lengths of silences in seconds, by the name in a form."""
+
+
+class _Served(NamedTuple):
+    """The present release and the one before it.
+
+    Attributes:
+        history: where their observations are.
+        whole: the window of the whole present run.
+        spans: name and bounds of each.
+    """
+
+    history: HistoryJobs
+    whole: Window
+    spans: list[tuple[str, Span]]
 
 
 class Documents:
@@ -193,42 +210,62 @@ class Documents:
         )
 
     def release_changes(self) -> ComparisonReport | None:
-        """Return what the present release changed, ``None`` where there is no earlier one.
+        """Return the changes of the present release, ``None`` where there is no earlier one.
 
         At most a week of each is compared. The result is kept for a minute.
 
         Raises:
             HistoryError: the history cannot be read.
         """
-        release, now = self._settings().release, self._recorder.clock.wall()
-        if self._history is None or release is None or not self.has_history:
-            return None
+        now = self._recorder.clock.wall()
         if now < self._changes[0]:
             return self._changes[1]
-        document = None
-        earlier = [name for name in self._history.releases(now) if name != release]
-        if earlier:
-            document = self._compare_releases(self._history, release, earlier[0], now)
-        self._changes = now + _CHANGES_S, document
-        return document
+        document, served = None, self._two_releases(now)
+        if served is not None:
+            history, whole = served.history, served.whole
+            read = (
+                history.span_of_meters(span, now, whole, COMPARED_METERS)._replace(release=release)
+                for release, span in served.spans
+            )
+            document = compare_windows(
+                next(read), next(read), self._settings(), self._routes(), (), now
+            )
+        self._changes = now + _CHANGES_S, None if document is None else printable(document)
+        return self._changes[1]
 
-    def _compare_releases(
-        self, history: HistoryJobs, release: str, earlier: str, now: float
-    ) -> ComparisonReport | None:
-        whole = self.window("run")
-
-        def served(name: str) -> Window:
-            since, until = history.release(name, now)
-            span = Span(max(since, until - _WEEK_S), until)
-            return history.span(span, now, whole, COMPARED_METERS)._replace(release=name)
-
+    def _release_change(self, pair: tuple[str, str]) -> ReleaseChange | None:
+        """Return the figures of an endpoint in the last two releases, ``None`` without them."""
+        now = self._recorder.clock.wall()
         try:
-            present, before = served(release), served(earlier)
+            served = self._two_releases(now)
+            if served is None:
+                return None
+            history, whole = served.history, served.whole
+            read = (
+                history.span_of_endpoint(span, now, whole, *pair)._replace(release=release)
+                for release, span in served.spans
+            )
+            return release_change(next(read), next(read), self._settings(), self._routes(), pair)
+        except HistoryError as error:
+            log.debug("%s", error)  # the writer reports it
+            return None
+
+    def _two_releases(self, now: float) -> _Served | None:
+        """Return the last week of the present release and of the one before, ``None`` without them."""
+        release, history = self._settings().release, self._history
+        if history is None or release is None or not self.has_history:
+            return None
+        earlier = [name for name in history.releases(now) if name != release]
+        if not earlier:
+            return None
+        try:
+            spans = [(name, history.release(name, now)) for name in (release, earlier[0])]
         except StateError:
             return None  # the start of this release is not written yet
-        return printable(
-            compare_windows(present, before, self._settings(), self._routes(), (), now)
-        )
+        week = [
+            (name, Span(max(since, until - _WEEK_S), until)) for name, (since, until) in spans
+        ]  # fmt: skip
+        return _Served(history, self.window("run"), week)
 
     def alerts(self, name: str = "24h") -> AlertsReport:
         """Return the document behind ``/perf/alerts``.
@@ -247,12 +284,63 @@ class Documents:
         """Return the number of alerts that fire, ``None`` where that is unknown."""
         return None if self._alerts is None or self._in_memory() else self._alerts.firing()
 
-    def act_on_alerts(self, action: str, values: Mapping[str, str]) -> str:
-        """Silence alerts, end a silence, or queue a test message; return the action.
+    def rule(
+        self, form: Mapping[str, str], channels: Sequence[str], test: str | None
+    ) -> RulePreview:
+        """Return a rule that is being written, and when it would have fired.
 
         Args:
-            action: ``silence``, ``end-silence`` or ``test``.
-            values: of a silence ``rule``, ``subject``, ``for`` and ``reason``; of its end ``number``.
+            form: texts of its form (:mod:`..alerts.rule_forms`); ``edit`` takes those of a rule.
+            channels: names of the channels that are chosen.
+            test: a window to test it in, one of :data:`RULE_TESTS`; ``None`` for no test.
+
+        Raises:
+            ConfigurationError: there is no such metric, rule, or window.
+            StateError: there are no alerts.
+            HistoryError: the history cannot be used.
+        """
+        from ..alerts.rule_forms import form_of, known_texts, metric_of, new_form, values_of
+        from ..alerts.rules import rule_of, sentence
+
+        jobs, now = self._alert_jobs(), self._recorder.clock.wall()
+        if test is not None and test not in RULE_TESTS:
+            raise ConfigurationError("test", test, f"must be one of {', '.join(RULE_TESTS)}")
+        if "edit" in form:
+            known = jobs.rule(form["edit"])
+            form, channels = form_of(known), known.channels
+        elif "name" not in form:
+            form = new_form(metric_of(form))
+        document: RulePreview = {
+            "schema": "flask-knitperf/rule/1", "metric": metric_of(form).value,
+            "form": known_texts(form), "chosen": list(channels),
+            "channels": list(self._settings().alert_channels),
+            "endpoints": sorted({endpoint for endpoint, _, _ in self._routes()}),
+            "saved": form.get("name") in jobs.names(), "condition": None, "error": None,
+            "window": None, "fired": None,
+        }  # fmt: skip
+        try:
+            rule = rule_of("rule", values_of({"name": "rule", **form}, channels))
+        except ConfigurationError as error:
+            document["error"] = str(error)
+            return printable(document)
+        document["condition"] = sentence(rule)
+        if test is not None:
+            since = now - LONG_SPANS[test]
+            document["window"] = {"from": moment(since), "to": moment(now)}
+            document["fired"] = jobs.fired(rule, since, now)
+        return printable(document)
+
+    def act_on_alerts(
+        self, action: str, values: Mapping[str, str], channels: Sequence[str] = ()
+    ) -> str:
+        """Silence alerts, end a silence, queue a test message, or change a rule; return the action.
+
+        Args:
+            action: ``silence``, ``end-silence``, ``test``, ``save-rule``, ``remove-rule`` or
+                ``switch-off``.
+            values: of a silence ``rule``, ``subject``, ``for`` and ``reason``; of its end ``number``;
+                of a rule the texts of its form, or its ``name``.
+            channels: names of the channels of a rule.
 
         Raises:
             ConfigurationError: there is no such action, or a value cannot be used.
@@ -275,8 +363,30 @@ class Documents:
         elif action == "test":
             jobs.queue_test()
         else:
-            raise ConfigurationError("action", action, "must be silence, end-silence or test")
+            self._change_rule(jobs, action, values, channels)
         return action
+
+    def _change_rule(
+        self, jobs: AlertJobs, action: str, values: Mapping[str, str], channels: Sequence[str]
+    ) -> None:
+        from ..alerts.rule_forms import values_of
+
+        name = values.get("name", "")
+        if name != printable(name):
+            raise ConfigurationError("name", printable(name), "has characters that cannot be shown")
+        if action == "save-rule":
+            jobs.save_rule(values_of(values, channels))
+        elif action == "switch-off":
+            jobs.rule(name)
+            jobs.save_rule({"name": name, "enabled": False})
+        elif action == "remove-rule":
+            if not jobs.remove_rule(name):
+                raise ConfigurationError("name", name, "the page has not changed such a rule")
+        else:
+            raise ConfigurationError(
+                "action", action,
+                "must be silence, end-silence, test, save-rule, remove-rule or switch-off",
+            )  # fmt: skip
 
     def _alert_jobs(self) -> AlertJobs:
         if self._alerts is None or self._in_memory():
@@ -316,7 +426,9 @@ class Documents:
         row = endpoint_row(report, endpoint, method)
         requests = self.requests(read, row["endpoint"])
         opened = build_endpoint_report(report, row, tries, requests)
-        opened.document["timeline"] = self._timeline(row["endpoint"], row["method"], read)
+        pair = row["endpoint"], row["method"]
+        opened.document["timeline"] = self._timeline(*pair, read)
+        opened.document["release_change"] = self._release_change(pair)
         if other is not None:
             before = self.window(other)
             tries = self.tries(before)

@@ -27,6 +27,7 @@ from .memory_jobs import Schedule
 
 if TYPE_CHECKING:
     from ..history.charts import ChartParts
+    from ..history.reader import Only
     from ..history.writer import HistoryWriter
     from ..reports.documents.endpoint import Timeline
 
@@ -175,19 +176,36 @@ class HistoryJobs:
         opened = database(self._settings.history_url)
         return past_window(opened, source_of(self._settings.state_dir), name, now, current)
 
-    def span(
-        self, span: Span, now: float, current: Window, meters: Container[str] | None = None
-    ) -> Window:
+    def span(self, span: Span, now: float, current: Window) -> Window:
         """Read any window of the history; see :func:`..history.windows.span_window`.
 
         Raises:
             HistoryError: the database cannot be used.
         """
+        return self._span(span, now, current)
+
+    def span_of_meters(
+        self, span: Span, now: float, current: Window, meters: Container[str]
+    ) -> Window:
+        """Read some meters of a window; see :meth:`span`."""
+        from ..history.windows import of_meters
+
+        return self._span(span, now, current, of_meters(meters))
+
+    def span_of_endpoint(
+        self, span: Span, now: float, current: Window, endpoint: str, method: str
+    ) -> Window:
+        """Read one endpoint in a window; see :meth:`span`."""
+        from ..history.windows import of_endpoint
+
+        return self._span(span, now, current, of_endpoint(endpoint, method))
+
+    def _span(self, span: Span, now: float, current: Window, only: Only | None = None) -> Window:
         from ..history.databases import database
         from ..history.windows import source_of, span_window
 
-        opened = database(self._settings.history_url)
-        return span_window(opened, source_of(self._settings.state_dir), span, now, current, meters)
+        opened, source = database(self._settings.history_url), source_of(self._settings.state_dir)
+        return span_window(opened, source, span, now, current, only)
 
     def release(self, name: str, now: float) -> Span:
         """Return the time in which a release served; see :func:`..history.windows.release_span`.

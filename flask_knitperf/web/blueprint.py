@@ -52,6 +52,7 @@ def create_blueprint(prefix: str, session: Session) -> PagesBlueprint:
     blueprint.add_url_rule("/live.json", "live", page("live"))
     if session.alerts is not None:
         blueprint.add_url_rule("/alerts", "alerts", page("alerts"))
+        blueprint.add_url_rule("/alerts/rule", "rule", page("rule"))
         blueprint.add_url_rule("/alerts/<action>", "alert", page("alert"), methods=["POST"])
     blueprint.add_url_rule("/command/<name>", "command", page("command"), methods=["POST"])
     blueprint.add_url_rule("/style.css", "style", page("style"))

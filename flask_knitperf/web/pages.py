@@ -60,6 +60,9 @@ _DONE = {
     "silence": "Silent. Alerts are still recorded.",
     "end-silence": "The silence has ended.",
     "test": "A test message goes to each channel within ten seconds. Then reload the page.",
+    "save-rule": "The rule is saved, and judged from the next evaluation on.",
+    "remove-rule": "The rule is as before the page changed it.",
+    "switch-off": "The rule is switched off.",
     "frames": "Each worker lists its DataFrames within a second. Reload the page to see them.",
 }
 """Answers to commands, by name."""
@@ -185,7 +188,7 @@ class Pages:
         return _data(document, document["points"], "charts")
 
     def live(self) -> AnyResponse:
-        """Return what happened in the last seconds, to pages that are open."""
+        """Return the figures of the last seconds, for pages that are open."""
         after = request.args.get("after", "0")
         if not (after.isascii() and after.isdigit()):
             raise ConfigurationError("after", after, "must be a number")
@@ -207,6 +210,7 @@ class Pages:
         now, before = whole(kinds), opened.before
         return _render(
             "why.html", **self._frame(window), shown=html.why(document), why=document,
+            release_change=html_compare.release_change(document["release_change"]),
             queries=html_queries.endpoint_queries(document["row"]["queries"]),
             flames=flame_graph.flame_graph(now),
             slow_flames=None if slow is None else flame_graph.flame_graph(slow, kinds.get(NORMAL)),
@@ -278,12 +282,24 @@ class Pages:
         frame = {**self._frame(window), "windows": ALERT_WINDOWS}
         return _render("alerts.html", **frame, shown=html_alerts.alerts(document))
 
+    def rule(self) -> AnyResponse | str:
+        """Show a rule that is being written, and when it would have fired."""
+        document = self._session.documents.rule(
+            request.args, request.args.getlist("channels"), request.args.get("test")
+        )
+        if not _prefers_html():
+            return jsonify(document)
+        return _render(
+            "rule.html", **self._frame(""), shown=html_alerts.rule(document), rule=document
+        )
+
     def alert(self, action: str) -> AnyResponse:
-        """Silence alerts, end a silence, or send a test message."""
+        """Silence alerts, end a silence, send a test message, or change a rule."""
         refused = _refusal()
         if refused is not None:
             return refused
-        done = self._session.documents.act_on_alerts(action, request.form)
+        channels = request.form.getlist("channels")
+        done = self._session.documents.act_on_alerts(action, request.form, channels)
         if not _prefers_html():
             return jsonify({"done": done})
         return redirect(page_url("knitperf.alerts", done=done), 303)

@@ -42,7 +42,9 @@ def test_the_load_is_the_sum_of_all_endpoints_with_cold_starts_and_failures(host
     assert shown.slot_s == 10
     assert sum(point["count"] for point in shown.points) == 4 * 30
     assert sum(point["failed"] for point in shown.points) == 30
-    assert [p["p95_ms"] for p in shown.points] == [pytest.approx(100, rel=0.006)] * len(shown.points)
+    assert [p["p95_ms"] for p in shown.points] == [pytest.approx(100, rel=0.006)] * len(
+        shown.points
+    )
     assert [row["release"] for row in shown.deploys] == ["server-1"]
 
 

@@ -38,6 +38,7 @@ ALLOWED = {
     "render/csv_table.py csv_table(rows)": "rows of any document",
     "render/csv_table.py _flat(row)": "a row of any document",
     "render/csv_table.py _flat": "a row of any document, without its tables",
+    "runtime/alert_jobs.py AlertJobs.save_rule(values)": "plain values of a rule, as settings have them",
     "web/pages.py _data(rows)": "rows of any document",
 }
 """By module and name: the reason."""

@@ -5,7 +5,7 @@ types and the metadata that a schema adds: description, bounds, format. Document
 dicts, so other packages import these types for annotations only, which keeps their import cheap.
 """
 
-from .alerts import AlertMessage, AlertsReport
+from .alerts import AlertMessage, AlertsReport, RulePreview
 from .cache import CacheReport
 from .charts import Charts
 from .comparison import ComparisonReport
@@ -18,5 +18,5 @@ from .request import RequestReport
 
 __all__ = [
     "AlertMessage", "AlertsReport", "CacheReport", "Charts", "ComparisonReport", "EndpointReport",
-    "Live", "MemoryReport", "QueriesReport", "Report", "RequestReport",
+    "Live", "MemoryReport", "QueriesReport", "Report", "RequestReport", "RulePreview",
 ]  # fmt: skip

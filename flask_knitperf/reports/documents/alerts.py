@@ -9,6 +9,9 @@ RuleSource = Literal["default", "settings", "page"]
 DeliveryStateName = Literal["queued", "sent", "failed"]
 
 
+Bounds = TypedDict("Bounds", {"from": Moment, "to": Moment})
+
+
 class AlertMessage(TypedDict):
     """Message of an alert, as channels receive it: at least once, with the same key in every try."""
 
@@ -67,6 +70,22 @@ class RuleRow(TypedDict):
     stretches: Annotated[list[FiredStretch], Field("oldest first")]
 
 
+class RulePreview(TypedDict):
+    """A rule that is being written, and when it would have fired."""
+
+    schema: Literal["flask-knitperf/rule/1"]
+    metric: str
+    form: Annotated[dict[str, str], Field("texts of its form")]
+    chosen: Annotated[list[str], Field("channels that it is sent to, empty for all")]
+    channels: Annotated[list[str], Field("names of all channels")]
+    endpoints: Annotated[list[str], Field("names of the application's endpoints")]
+    saved: Annotated[bool, Field("whether there is a rule of its name")]
+    condition: Annotated[str | None, Field("the rule in words; null where it is not complete")]
+    error: Annotated[str | None, Field("why it is not a rule yet, in words")]
+    window: Annotated[Bounds | None, Field("time that was tested; null before a test")]
+    fired: Annotated[list[FiredStretch] | None, Field("null where it cannot be tested")]
+
+
 class DeliveryRow(TypedDict):
     """A message to one channel."""
 
@@ -102,18 +121,16 @@ class EventRow(TypedDict):
     text: Annotated[str | None, Field("what was observed, or the reason")]
 
 
-_Bounds = TypedDict("_Bounds", {"from": Moment, "to": Moment})
-
-
 class AlertsReport(TypedDict):
     """Alerts of all hosts that share a history."""
 
     schema: Literal["flask-knitperf/alerts/1"]
     generated_at: Moment
-    window: _Bounds
+    window: Bounds
     evaluated_at: Annotated[Moment | None, Field("null before the first evaluation")]
     firing: Annotated[list[FiringRow], Field("the most severe first, then the latest")]
     rules: list[RuleRow]
+    switched_off: Annotated[list[str], Field("rules that were switched off on the page")]
     channels: list[str]
     silences: list[SilenceRow]
     deliveries: Annotated[list[DeliveryRow], Field("newest first")]

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, TypedDict
 
 from .charts import DeployRow, Heat
-from .fields import Count, Field, Milliseconds, Moment, Share, Window
+from .fields import Count, Field, Milliseconds, Moment, Number, Share, Window
 from .report import EndpointRow, FindingRow
 from .request import RequestRow
 
@@ -90,6 +90,37 @@ class Timeline(TypedDict):
     heat: Annotated[Heat, Field("of the points")]
 
 
+FigureName = Literal["p95", "queries", "database", "cpu", "bytes_out", "files_read", "rows"]
+
+
+FigureVerdict = Literal["more", "less", "same", "too few"]
+
+
+class FigureChange(TypedDict):
+    """One figure of a request, in two releases."""
+
+    name: Annotated[
+        FigureName,
+        Field("p95, database and cpu in milliseconds, bytes_out in bytes, the others are numbers"),
+    ]
+    before: Annotated[Number | None, Field("mean per request, except p95; null where unknown")]
+    now: Number | None
+    change: Annotated[
+        FigureVerdict, Field("of means a tenth or more; of the p95 as in /perf/compare")
+    ]
+
+
+class ReleaseChange(TypedDict):
+    """The endpoint since the present release began, and in the release before."""
+
+    release: str
+    before: str
+    since: Moment
+    count: Annotated[Count, Field("requests since then, of the last week at most")]
+    count_before: Count
+    figures: list[FigureChange]
+
+
 class EndpointReport(TypedDict):
     """Response of /perf/why. Units as in the report."""
 
@@ -104,4 +135,7 @@ class EndpointReport(TypedDict):
     requests: RequestTables
     keeps_requests: Annotated[bool, Field("whether single requests are kept")]
     against: Annotated[Against | None, Field("null where no other window was requested")]
+    release_change: Annotated[
+        ReleaseChange | None, Field("null without a history, or an earlier release")
+    ]
     timeline: Annotated[Timeline | None, Field("null without a history")]

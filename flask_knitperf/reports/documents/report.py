@@ -343,7 +343,9 @@ class Load(TypedDict):
 
     count: Annotated[Count, Field("finished requests, websockets and long polls left out")]
     failed: Annotated[Count, Field("of those, responses with a status of 500 or more")]
-    p50_ms: Annotated[Milliseconds | None, Field("cold starts left out, as in all percentiles")]
+    p50_ms: Annotated[
+        Milliseconds | None, Field("cold starts included, as in those of an endpoint")
+    ]
     p95_ms: Milliseconds | None
     p99_ms: Annotated[Milliseconds | None, Field("null below a hundred requests")]
     excess_s: Annotated[Seconds, Field("total time above the moderate thresholds")]
