@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MAX_TREND_POINTS = 48
 """Slots of the trend of one endpoint, at most: it is as small as a word."""
-MAX_TRENDS = 40
+MAX_TRENDS = 25
 """Endpoints whose trend is read, at most."""
 Pair = tuple[str, str]
 """An endpoint and its method."""
@@ -170,7 +170,7 @@ def _trends(store: Store, few: Slots, pairs: Sequence[Pair]) -> list[EndpointTre
     first = int(slot.min())
     size = int(slot.max()) - first + 1
     owners = np.array([owner[number] for number in some.series], np.int64) * size + slot - first
-    sums = by_owner(owners, some.data)
+    sums = by_owner(owners, some.data, (0.95,))
     return [
         {"endpoint": name, "method": method,
          "p95_ms": [

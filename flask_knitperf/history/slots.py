@@ -73,8 +73,16 @@ def by_slot(some: StoredRows, length: int) -> Mapping[int, Histogram]:
     return by_owner(starts, some.data)
 
 
-def by_owner(owner: Ints, data: Sequence[bytes]) -> Mapping[int, Histogram]:
-    """Return the sums of rows by their owner, a number, in ascending order."""
+def by_owner(
+    owner: Ints, data: Sequence[bytes], levels: Sequence[float] = LEVELS
+) -> Mapping[int, Histogram]:
+    """Return the sums of rows by their owner, a number, in ascending order.
+
+    Args:
+        owner: of each row.
+        data: the rows.
+        levels: percentiles that are computed for all at once, as shares.
+    """
     owners, place = np.unique(owner, return_inverse=True)
     nameless: Any = (None,) * len(owners)
     whole = rows.columns_of(nameless, place.astype(np.int64), data)
@@ -88,7 +96,7 @@ def by_owner(owner: Ints, data: Sequence[bytes]) -> Mapping[int, Histogram]:
             owners.tolist(), whole.count.tolist(), whole.total.tolist(), begins, ends, strict=True
         )
     }
-    Batch(list(sums.values())).quantiles(LEVELS)
+    Batch(list(sums.values())).quantiles(levels)
     return sums
 
 

@@ -299,7 +299,10 @@ def summed(
     columns = empty(descriptors)
     np.add.at(columns.count, row, count)
     np.add.at(columns.total, row, total)
-    _set_cells(columns, [join_codes(cell_row, bucket)], [weight])
+    code, weight = sum_by_bucket(cell_row, bucket, weight)
+    rows, index = split_codes(code)
+    columns.row, columns.bucket = rows.astype(np.int32), index.astype(np.int32)
+    columns.weight = weight
     _set_extremes(columns, columns.count, np.zeros_like(columns.count))
     return columns
 

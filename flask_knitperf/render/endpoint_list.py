@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MAX_QUERY = 100
 """Characters of a search that count."""
 DEFAULT = "excess"
+MAX_LISTED = 50
+"""Endpoints that the page lists at first."""
 
 _Key = Callable[["EndpointRow"], Any]
 _KEYS: dict[str, tuple[str, _Key]] = {

@@ -1,8 +1,9 @@
 """Live figures: while a page is open, one worker writes what happened in the last seconds.
 
-A page polls every two seconds. A poll leaves a *mark*, the time of a file in the directory of the run.
-While that is fresh, the housekeeper of one worker writes the figures every two seconds, and the worker
-that gets a poll answers from that file: a poll costs no report. Without polls nothing is written.
+A page polls every two seconds, and less often where many are open. A poll leaves a *mark*, the time of a
+file in the directory of the run. While that is fresh, the housekeeper of one worker writes the figures
+every two seconds, and the worker that gets a poll answers from that file: a poll costs no report. Without
+polls nothing is written.
 
 The writer is the worker that wrote last; another one takes over once its file is old. Two that begin at
 once both write, and one of them stops at its next turn. No lock is left behind where a writer is killed.
@@ -39,6 +40,8 @@ _MARK = "live.asked"
 _FILE = "live.json"
 _TAKE_OVER_S = 2.5 * INTERVAL_S
 _MARK_EVERY_S = 1.0
+_OPEN_S = 30.0  # after a poll a page counts as open
+_MAX_PAGES = 1000  # that one worker counts
 _KEPT = 150  # points in the file: five minutes
 _MINUTE = 30  # points of a minute
 
@@ -76,6 +79,7 @@ class LiveJobs:
         self._slots: deque[_Slot] = deque(maxlen=_KEPT)
         self._before: _Totals | None = None
         self._marked = 0.0
+        self._pages: dict[str, float] = {}  # time of the latest poll by the name of its page
         self._read: tuple[tuple[Path, int, int], Live] | None = None
 
     def schedule(self) -> Schedule:
@@ -123,6 +127,7 @@ class LiveJobs:
             "writer": self._recorder.worker.name,
             "workers": sum(bool(worker.get("alive")) for worker in snapshot.servers),
             "in_flight": _in_flight(snapshot.columns),
+            "pages": len(_pages(run, now)),
             "requests": int(self._before.requests.count.sum()), "firing": self._firing(),
             "minute": _minute(list(self._slots)[-_MINUTE:]),
             "points": [_point(slot) for slot in self._slots],
@@ -130,15 +135,18 @@ class LiveJobs:
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def read(self, after: int = 0) -> Live | None:
+    def read(self, after: int = 0, page: str = "") -> Live | None:
         """Return the figures and leave a mark; ``None`` where there are none yet.
 
         Args:
             after: sequence number up to which the points are known.
+            page: name of the page that polls, different for each.
         """
         run, now = self._recorder.worker.run, self._recorder.clock.wall()
         if run is None:
             return None
+        if len(self._pages) < _MAX_PAGES or page in self._pages:
+            self._pages[page[:16]] = now
         self._mark(run, now)
         document = self._document_of(run / _FILE)
         if document is None or after > document["sequence"]:
@@ -152,7 +160,10 @@ class LiveJobs:
         if abs(now - self._marked) < _MARK_EVERY_S:
             return
         self._marked = now
+        self._pages = {page: at for page, at in self._pages.items() if abs(now - at) < _OPEN_S}
         with SuppressOwn(OSError):  # a full disk: the page states that there is no answer
+            names = json.dumps(list(self._pages)).encode()
+            self._recorder.disk.save(run / f"{_MARK}-{self._recorder.worker.name}", names)
             with open(run / _MARK, "ab"):
                 pass
             os.utime(run / _MARK, (now, now))
@@ -167,6 +178,20 @@ class LiveJobs:
         except (OSError, ValueError):
             return None
         return self._read[1]
+
+
+def _pages(run: Path, now: float) -> set[str]:
+    """Return the names of the pages that have polled recently, at any worker."""
+    names: set[str] = set()
+    for path in run.glob(f"{_MARK}-*"):
+        try:
+            if abs(now - path.stat().st_mtime) < _OPEN_S:
+                names.update(json.loads(path.read_bytes()))
+            else:
+                path.unlink()
+        except (OSError, ValueError):
+            continue
+    return names
 
 
 def _is_watched(run: Path, now: float) -> bool:

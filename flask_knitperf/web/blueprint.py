@@ -6,13 +6,15 @@ worker imports that with the first page that it shows: most workers show none.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flask import Response, abort, request
+from flask import Response, abort, make_response, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from ..core.clock import NS_PER_MS
 from ..core.errors import KnitPerfError
 from ..runtime.session import Session
 from .guard import GuardResponse, Principal
@@ -73,7 +75,11 @@ def _page(session: Session, name: str) -> Callable[..., Any]:
             abort(404)
         from .pages import Pages
 
-        return getattr(Pages(session), name)(**values)
+        began = time.thread_time_ns()
+        response = make_response(getattr(Pages(session), name)(**values))
+        took_ms = (time.thread_time_ns() - began) / NS_PER_MS
+        response.headers["Server-Timing"] = f"page;dur={took_ms:.1f}"
+        return response
 
     return view
 

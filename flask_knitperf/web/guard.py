@@ -44,6 +44,10 @@ FAILED_SIGN_IN_BURST = 10
 FAILED_SIGN_INS_PER_S = 10 / 60
 PAGE_BURST = 60
 PAGES_PER_S = 10
+LIGHT_BURST = 300
+LIGHT_PER_S = 100
+"""Requests per second for files and live figures, of which open pages send one every two seconds."""
+_LIGHT = ("/live.json", "/style.css", "/pages.js")
 _PROXY_HEADERS = (
     "HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_ORIGINAL", "HTTP_VIA",
     "HTTP_CF_", "HTTP_TRUE_CLIENT_IP", "HTTP_X_CLIENT_IP", "HTTP_X_CLUSTER_CLIENT_IP",
@@ -116,6 +120,7 @@ class Guard:
         self._form = SignedCookie(FORM_COOKIE, "form", None, clock, revocations)
         self._failed_sign_ins = PeerBuckets(FAILED_SIGN_IN_BURST, FAILED_SIGN_INS_PER_S, clock)
         self._views = TokenBucket(PAGE_BURST, PAGES_PER_S, clock)
+        self._light = TokenBucket(LIGHT_BURST, LIGHT_PER_S, clock)
 
     def decide(self, environ: Environ) -> Principal | GuardResponse | Undecided | None:
         """Return the principal, a response to send (sign-in, 429), or None if unauthenticated.
@@ -154,7 +159,8 @@ class Guard:
         """Return an authenticated client, or the response to what it may not do."""
         if principal.csrf and _is_from_other_site(environ):
             return GuardResponse("403 FORBIDDEN", list(_PLAIN_TEXT), b"Sent by another site.\n")
-        if not self._views.take():
+        is_light = environ["PATH_INFO"].removeprefix(self.prefix) in _LIGHT
+        if not (self._light if is_light else self._views).take():
             headers = [*_PLAIN_TEXT, ("Retry-After", "5")]
             return GuardResponse("429 TOO MANY REQUESTS", headers, b"Too many requests.\n")
         signs_out = environ["PATH_INFO"] == self.prefix + "/sign-out"

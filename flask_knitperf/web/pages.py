@@ -138,11 +138,13 @@ class Pages:
         if not _prefers_html():
             return _data(document, document["endpoints"], "endpoints")
         query, sort = request.args.get("q", ""), request.args.get("sort", endpoint_list.DEFAULT)
-        listed = endpoint_list.chosen(document["endpoints"], query, sort)
+        matching = endpoint_list.chosen(document["endpoints"], query, sort)
+        listed = matching if "all" in request.args else matching[: endpoint_list.MAX_LISTED]
         over_time, error = self._charts_of(document, listed)
         shown = html.report(document, listed, html_charts.trends(over_time))
         return _render(
             "report.html", **self._frame(window), shown=shown, report=document, query=query, sort=sort,
+            matching=len(matching),
             sorts=endpoint_list.SORTS, charts=html_charts.charts(over_time), chart_error=error,
             release_changes=html_compare.release_changes(self._release_changes()),
             alerts=self._firing_alerts(),
@@ -192,7 +194,7 @@ class Pages:
         after = request.args.get("after", "0")
         if not (after.isascii() and after.isdigit()):
             raise ConfigurationError("after", after, "must be a number")
-        document = self._session.live.read(int(after[:20]))
+        document = self._session.live.read(int(after[:20]), request.args.get("page", ""))
         if document is None:
             return Response(status=204)
         response = Response(json.dumps(document), mimetype="application/json")

@@ -38,6 +38,7 @@ class Live(TypedDict):
     workers: Annotated[Count, Field("workers that run")]
     in_flight: Annotated[Count, Field("requests in flight")]
     requests: Annotated[Count, Field("finished requests of the run")]
+    pages: Annotated[Count, Field("pages that have polled in the last seconds")]
     firing: Annotated[Count | None, Field("alerts that fire, null where that is unknown")]
     minute: LiveMinute
     points: Annotated[list[LivePoint], Field("oldest first; those after the requested sequence")]
