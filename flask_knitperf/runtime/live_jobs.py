@@ -2,8 +2,8 @@
 
 A page polls every two seconds, and less often where many are open. A poll leaves a *mark*, the time of a
 file in the directory of the run. While that is fresh, the housekeeper of one worker writes the figures
-every two seconds, and the worker that gets a poll answers from that file: a poll costs no report. Without
-polls nothing is written.
+every two seconds, and the worker that gets a poll answers from that file: a poll costs no report.
+Without polls nothing is written.
 
 The writer is the worker that wrote last; another one takes over once its file is old. Two that begin at
 once both write, and one of them stops at its next turn. No lock is left behind where a writer is killed.
