@@ -2,7 +2,7 @@
 
 The median of the last six days is compared with that of the twenty days before. A change counts if it is
 at least five percent, and the ranks of the days differ by more than chance explains: the two-sided
-p-value of the Mann-Whitney test is below 0.0005. It is exact, by the number of ways in which ranks can
+p-value of the Mann-Whitney test is below 0.00035. It is exact, by the number of ways in which ranks can
 be divided. A single day, however high, changes neither the median nor the ranks by enough.
 
 Source: H. B. Mann and D. R. Whitney, "On a test of whether one of two random variables is stochastically
@@ -21,7 +21,7 @@ import numpy.typing as npt
 RECENT, BEFORE = 6, 20
 """Days that are compared with those before."""
 MIN_CHANGE = 0.05
-MAX_P = 0.0005
+MAX_P = 0.00035
 
 
 class Step(NamedTuple):
