@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ..core.clock import NS_PER_MS
+from ..core.drift import drift
 from ..core.steps import steps
 from ..core.usual import WEEK_HOURS, WEEKS, Band, usual_band
 from ..metrics.catalogue import PART, REQUEST, WAITS, PartKind, StatusClass, When
@@ -19,7 +20,7 @@ from .writer import DEPLOY
 
 if TYPE_CHECKING:
     from ..reports.documents.charts import DeployRow
-    from ..reports.documents.endpoint import PartTimes, StepRow, Timeline, TimelineRow
+    from ..reports.documents.endpoint import DriftRow, PartTimes, StepRow, Timeline, TimelineRow
 
 MIN_REQUESTS = 30
 """Requests of a day or an hour that its percentiles need to be compared with those of others."""
@@ -94,6 +95,7 @@ def _timeline(
         for group in dict.fromkeys(series.parts.values())
     }
     usual = _usual(store, series.warm, since, now)
+    level_steps, drifted = _trend(by_slot(warm, DAY) if until - since > DAY else {})
     marks = store.marks(chosen[0].begins if chosen else since, until)
     return {
         "slot_s": length,
@@ -106,7 +108,8 @@ def _timeline(
             for at, one in points.items()
         ],
         "deploys": [deploy_row(mark) for mark in marks if mark.kind == DEPLOY],
-        "steps": _steps(by_slot(warm, DAY)) if until - since > DAY else [],
+        "steps": level_steps,
+        "drift": drifted,
         "heat": heat(list(points.values())),
     }  # fmt: skip
 
@@ -163,11 +166,19 @@ def deploy_row(mark: Mark) -> DeployRow:
     return {"at": moment(mark.at), "release": mark.about.get("release")}
 
 
-def _steps(days: Mapping[int, Histogram]) -> list[StepRow]:
-    """Return the steps of the daily p95, of the days with enough requests."""
+def _trend(days: Mapping[int, Histogram]) -> tuple[list[StepRow], DriftRow | None]:
+    """Return the steps and the drift of the daily p95, of the days with enough requests."""
     busy = [day for day, requests in days.items() if requests.count >= MIN_REQUESTS]
     values = [milliseconds(days[day], 0.95) or 0.0 for day in busy]
-    return [
+    rows: list[StepRow] = [
         {"at": moment(busy[step.day]), "before_ms": step.before, "after_ms": step.after}
         for step in steps(values)
     ]
+    if rows:
+        return rows, None
+    slope = drift([day // DAY for day in busy], values, [days[day].count for day in busy])
+    if slope is None:
+        return rows, None
+    return rows, {
+        "days": slope.days, "per_week": round(slope.per_week, 4), "change": round(slope.change, 4)
+    }  # fmt: skip

@@ -11,7 +11,7 @@ from .chart import Point, TimeAxis, area, box, chart, grid, line, linear, round_
 from .heatmap import heatmap
 
 if TYPE_CHECKING:
-    from ..reports.documents.endpoint import StepRow, Timeline, TimelineRow
+    from ..reports.documents.endpoint import DriftRow, StepRow, Timeline, TimelineRow
 
 WIDTH, HEIGHT = 720.0, 330.0
 _BOX = box(WIDTH, HEIGHT)
@@ -45,7 +45,10 @@ def timeline(document: Timeline | None, limit_ms: float) -> Values | None:
         "times": _times(document, starts, wide, limit_ms),
         "parts": _parts(document, starts, narrow),
         "heat": heatmap(document["heat"], starts, _NARROW, narrow, document["deploys"], limit_ms),
-        "steps": [_step(step) for step in document["steps"]],
+        "steps": [
+            *(_step(step) for step in document["steps"]),
+            *([] if document["drift"] is None else [_drift(document["drift"])]),
+        ],
     }  # fmt: skip
 
 
@@ -144,6 +147,15 @@ def _step(step: StepRow) -> str:
     return (
         f"p95 is {percent(abs(change))} {verb} since {step['at'][:10]}: {duration(step['after_ms'])}, "
         f"before that {duration(step['before_ms'])}"
+    )
+
+
+def _drift(row: DriftRow) -> str:
+    """Return a drift as a sentence."""
+    verb = "grows" if row["change"] > 0 else "falls"
+    return (
+        f"p95 {verb} by {percent(abs(row['per_week']))} a week: {percent(abs(row['change']))} "
+        f"over {count(row['days'], 'day')} of about the same load"
     )
 
 

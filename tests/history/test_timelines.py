@@ -54,7 +54,8 @@ def test_cold_starts_and_other_methods_are_left_out(host: Host) -> None:
 
 def test_without_a_history_there_are_no_points(database: Database) -> None:
     assert timeline(database, START, START + HOUR) == {
-        "slot_s": 30, "points": [], "deploys": [], "steps": [], "heat": {"upper_ms": [], "counts": []}
+        "slot_s": 30, "points": [], "deploys": [], "steps": [], "drift": None,
+        "heat": {"upper_ms": [], "counts": []},
     }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def document(slots: list[int], p95: float = 100.0, length: int = 60) -> Timeline
     ]
     upper = [max(p95, 0.001)]
     heat = Heat(upper_ms=upper, counts=[[3] for _ in slots])
-    return Timeline(slot_s=length, points=points, deploys=[], steps=[], heat=heat)
+    return Timeline(slot_s=length, points=points, deploys=[], steps=[], drift=None, heat=heat)
 
 
 def times(shown: Timeline, limit_ms: float = 200.0) -> dict[str, Any]:
@@ -158,3 +158,13 @@ def test_a_p99_far_above_the_rest_does_not_flatten_the_chart() -> None:
     shown = document([0, 1, 2])
     shown["points"][1]["p99_ms"] = 60_000.0
     assert times(shown)["grid"][-1]["text"].replace("\u00a0", " ") == "300 ms"
+
+
+def test_a_drift_is_a_sentence() -> None:
+    shown = document([0, 1])
+    shown["drift"] = {"days": 28, "per_week": 0.05, "change": 0.2}
+    charts: Any = timeline(shown, 200)
+    [sentence] = charts["steps"]
+    assert sentence.replace("\u00a0", " ") == (
+        "p95 grows by 5 % a week: 20 % over 28 days of about the same load"
+    )

@@ -80,6 +80,14 @@ class StepRow(TypedDict):
     after_ms: Annotated[Milliseconds, Field("median of six days since")]
 
 
+class DriftRow(TypedDict):
+    """A slow change of the daily p95, on days of about the same load."""
+
+    days: Annotated[Count, Field("days that were compared")]
+    per_week: Annotated[float, Field("change in a week, as a share of the level at the start")]
+    change: Annotated[float, Field("change over all days, as a share of that level")]
+
+
 class Timeline(TypedDict):
     """The endpoint over time, from the history."""
 
@@ -87,6 +95,7 @@ class Timeline(TypedDict):
     points: Annotated[list[TimelineRow], Field("slots with requests, oldest first")]
     deploys: Annotated[list[DeployRow], Field("oldest first")]
     steps: Annotated[list[StepRow], Field("oldest first; windows longer than a day")]
+    drift: Annotated[DriftRow | None, Field("null without one, and where there is a step")]
     heat: Annotated[Heat, Field("of the points")]
 
 
