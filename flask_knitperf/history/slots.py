@@ -107,7 +107,9 @@ def heat(points: Sequence[Histogram]) -> Heat:
     cells = [one.cells for one in points]
     filled = [index[index != ZERO] for index, _ in cells]
     low = min((int(index[0]) for index in filled if len(index)), default=0)
-    high = max((int(index[-1]) for index in filled if len(index)), default=-1)
+    high = max((int(index[-1]) for index in filled if len(index)), default=low)
+    if not any(len(index) for index, _ in cells):
+        return {"upper_ms": [], "counts": [[] for _ in cells]}
     step = _band(high - low + 1)
     size = -(-(high - low + 1) // step)
     counts = [

@@ -42,7 +42,9 @@ def test_the_load_is_the_sum_of_all_endpoints_with_cold_starts_and_failures(host
     assert shown.slot_s == 10
     assert sum(point["count"] for point in shown.points) == 4 * 30
     assert sum(point["failed"] for point in shown.points) == 30
-    assert [p["p95_ms"] for p in shown.points] == [pytest.approx(100, rel=0.006)] * len(shown.points)
+    assert [p["p95_ms"] for p in shown.points] == [pytest.approx(100, rel=0.006)] * len(
+        shown.points
+    )
     assert [row["release"] for row in shown.deploys] == ["server-1"]
 
 
@@ -58,6 +60,20 @@ def test_each_request_is_in_one_band_of_the_heat_map(host: Host) -> None:
         len({len(counts) for counts in shown.heat["counts"]} | {len(shown.heat["upper_ms"])}) == 1
     )
     assert shown.heat["upper_ms"] == sorted(shown.heat["upper_ms"])
+
+
+@pytest.mark.parametrize("durations", [(0,), (0, 1), (1, 2), (1, 10**9)])
+def test_a_request_of_no_time_is_in_one_band_of_the_heat_map(
+    host: Host, durations: tuple[int, ...]
+) -> None:
+    writer = host.writer()
+    for tick in range(20):
+        host.now = START + 10 * tick + 1
+        host.run.observe(*durations)
+        writer.tick()
+    shown = charts(host.database, START, START + 200)
+    assert [sum(counts) for counts in shown.heat["counts"]] == [p["count"] for p in shown.points]
+    assert {len(counts) for counts in shown.heat["counts"]} == {len(shown.heat["upper_ms"])}
 
 
 def test_a_resource_has_the_largest_value_of_all_workers(host: Host) -> None:
