@@ -56,11 +56,16 @@ log = logging.getLogger("flask_knitperf")
 
 
 _WEEK_S = 7 * 86_400.0
-_CHANGES_S = 60.0  # for which a comparison of releases is kept
+_CHANGES_NS = 60_000_000_000  # for which a comparison of releases is kept
 ALERT_WINDOWS: tuple[WindowName, ...] = ("24h", "7d", "30d")
 """Windows of the page of alerts."""
 SILENCE_S = {"1h": 3600.0, "2h": 7200.0, "8h": 28_800.0, "1d": 86_400.0}
 """Lengths of silences in seconds, by the name in a form."""
+
+
+def _is_of_all_hosts(name: str) -> bool:
+    """Return whether a window has the requests of all hosts that share a history."""
+    return name in LONG_SPANS or name == "span"
 
 
 class Documents:
@@ -104,7 +109,7 @@ class Documents:
         self._history = history
         self._alerts = alerts
         self._origin: tuple[float, Any] = (0.0, None)
-        self._changes: tuple[float, ComparisonReport | None] = (0.0, None)
+        self._changes: tuple[int, ComparisonReport | None] = (0, None)
 
     def start_over(self) -> None:
         """Begin all windows now; for a process without a state directory."""
@@ -193,9 +198,10 @@ class Documents:
         )
 
     def release_changes(self) -> ComparisonReport | None:
-        """Return what the present release changed, ``None`` where there is no earlier one.
+        """Return what the present release changed.
 
-        At most a week of each is compared. The result is kept for a minute.
+        ``None`` where there is no earlier one, or where the history has no requests of it any more. At
+        most a week of each is compared. The result is kept for a minute.
 
         Raises:
             HistoryError: the history cannot be read.
@@ -203,13 +209,14 @@ class Documents:
         release, now = self._settings().release, self._recorder.clock.wall()
         if self._history is None or release is None or not self.has_history:
             return None
-        if now < self._changes[0]:
+        ns = self._recorder.clock.monotonic_ns()  # of a clock that is set back it lasts for hours
+        if ns < self._changes[0]:
             return self._changes[1]
         document = None
         earlier = [name for name in self._history.releases(now) if name != release]
         if earlier:
             document = self._compare_releases(self._history, release, earlier[0], now)
-        self._changes = now + _CHANGES_S, document
+        self._changes = ns + _CHANGES_NS, document
         return document
 
     def _compare_releases(
@@ -226,9 +233,10 @@ class Documents:
             present, before = served(release), served(earlier)
         except StateError:
             return None  # the start of this release is not written yet
-        return printable(
-            compare_windows(present, before, self._settings(), self._routes(), (), now)
-        )
+        document = compare_windows(present, before, self._settings(), self._routes(), (), now)
+        if not any(row["count_before"] for row in document["rows"]):
+            return None
+        return printable(document)
 
     def alerts(self, name: str = "24h") -> AlertsReport:
         """Return the document behind ``/perf/alerts``.
@@ -329,7 +337,8 @@ class Documents:
             return None
         span, now = Span(read.begins, read.ends), self._recorder.clock.wall()
         try:
-            return self._history.timeline(endpoint, method, span, now)
+            of_all = _is_of_all_hosts(read.name)
+            return self._history.timeline(endpoint, method, span, now, of_all=of_all)
         except HistoryError as error:
             log.debug("%s", error)  # the writer reports it
             return None
@@ -361,7 +370,8 @@ class Documents:
         since, until = (
             datetime.fromisoformat(text).timestamp() for text in (shown["from"], shown["to"])
         )
-        parts = self._history.charts(Span(since, until), now, pairs)
+        of_all = _is_of_all_hosts(shown["name"])
+        parts = self._history.charts(Span(since, until), now, pairs, of_all=of_all)
         document: Charts = {
             "schema": "flask-knitperf/charts/1", "generated_at": moment(now), "window": shown,
             "slot_s": parts.slot_s, "points": parts.points, "deploys": parts.deploys,
