@@ -1,9 +1,9 @@
 """Drift of daily values: a level that rises or falls slowly, at about the same load.
 
 The slope is that of Theil and Sen (:mod:`.trends`). It counts if the two-sided p-value of the test of
-Mann and Kendall is below 0.0005, and the values have drifted by at least a tenth. Days with less than half or
-more than twice the usual load are left out, since their values differ for another reason. A series with
-a step has no drift: the step is the better description.
+Mann and Kendall is below 0.0005, and the values have drifted by at least a tenth. Days with less than
+half or more than twice the usual load are left out, since their values differ for another reason. A
+series with a step has no drift: the step is the better description.
 """
 
 from __future__ import annotations

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..core.printable import printable
 from ..core.units import MB
 from ..metrics.catalogue import BUSY_SHARE, GIL_PRESSURE, QUEUE, REQUEST, RSS, When
 from ..metrics.histogram import Histogram
 from ..reports.values import moment
 from . import rows
+from .resolutions import Stretch
 from .slots import Slots, by_owner, by_slot, heat, milliseconds, slots
 from .store import Store, StoredRows
 from .timelines import deploy_row
-from .totals import KEYS, TOTALS, Outcome, Warmth
+from .totals import KEYS, TOTALS, Outcome, Warmth, total_of
 from .writer import DEPLOY
 
 if TYPE_CHECKING:
@@ -56,8 +58,9 @@ class ChartParts(NamedTuple):
 
 
 def read_charts(
-    store: Store, since: float, until: float, now: float, pairs: Sequence[Pair] = ()
-) -> ChartParts:
+    store: Store, since: float, until: float, now: float, pairs: Sequence[Pair] = (),
+    source: int | None = None,
+) -> ChartParts:  # fmt: skip
     """Read the application over time, up to the latest write.
 
     Args:
@@ -66,34 +69,51 @@ def read_charts(
         until: end.
         now: the present.
         pairs: endpoints whose trend is read, the first :data:`MAX_TRENDS` of them.
+        source: number of the source that is read, ``None`` for all.
     """
+    pairs = list(dict.fromkeys(pairs))[:MAX_TRENDS]
     with store.connection.reading():
         chosen = slots(store, since, until, now)
-        warm, cold, failed = _load(store, chosen)
+        warm, cold, failed = _load(store, chosen, source)
         starts = sorted({*warm, *cold})
         marks = store.marks(since if chosen.begins is None else chosen.begins, until)
+        first = store.first(now)
         few = slots(store, since, until, now, MAX_TREND_POINTS)
         return ChartParts(
             chosen.length,
-            [_point(at, warm, cold, failed) for at in starts],
+            [_point(at, chosen.seconds(at, first), warm, cold, failed) for at in starts],
             [deploy_row(mark) for mark in marks if mark.kind == DEPLOY],
             heat([warm.get(at, _NO_REQUESTS) for at in starts]),
-            _saturation(store, chosen, starts),
+            _saturation(store, chosen, starts, source),
             few.length,
-            _trends(store, few, pairs[:MAX_TRENDS]),
+            _trends(store, few, pairs, source),
         )
 
 
 _BySlot = Mapping[int, Histogram]
 
 
-def _load(store: Store, chosen: Slots) -> tuple[_BySlot, _BySlot, _BySlot]:
+def _load(
+    store: Store, chosen: Slots, source: int | None
+) -> tuple[_BySlot, _BySlot, _BySlot]:  # fmt: skip
     """Return the requests of all endpoints by slot: warm ones, cold starts, and failures of both."""
     place = dict(zip(KEYS, TOTALS, strict=True))
     totals = {
         number: place[key] for number, (key, _) in store.series().items() if key in place
     }  # fmt: skip
-    some = store.rows(chosen.stretches, list(totals))
+    some = store.rows(chosen.stretches, list(totals), source)
+    earlier = _before_totals(store, chosen.stretches, list(totals))
+    if earlier:
+        parts = {
+            number: total_of(json.loads(key.labels))
+            for number, (key, _) in store.series().items() if key.name == REQUEST.name
+        }  # fmt: skip
+        older = store.rows(earlier, list(parts), source)
+        totals.update(parts)
+        some = StoredRows(
+            some.series + older.series, some.slots + older.slots, some.data + older.data,
+            some.sources + older.sources,
+        )  # fmt: skip
 
     def of(label: Outcome | Warmth) -> _BySlot:
         return by_slot(
@@ -103,21 +123,39 @@ def _load(store: Store, chosen: Slots) -> tuple[_BySlot, _BySlot, _BySlot]:
     return of(Warmth.WARM), of(Warmth.COLD), of(Outcome.FAILED)
 
 
+def _before_totals(
+    store: Store, stretches: Iterable[Stretch], totals: Sequence[int]
+) -> list[Stretch]:  # fmt: skip
+    """Return the slots before the first totals, which an earlier release wrote without them."""
+    earlier: list[Stretch] = []
+    for stretch in stretches:
+        first = store.first_slot(stretch.resolution, totals)
+        ends = stretch.ends if first is None else min(stretch.ends, first)
+        if stretch.begins < ends:
+            earlier.append(stretch._replace(ends=ends))
+    return earlier
+
+
 def _chosen(some: StoredRows, keep: Iterable[bool]) -> StoredRows:
     places = [place for place, kept in enumerate(keep) if kept]
     return StoredRows(*([column[place] for place in places] for column in some))  # type: ignore[arg-type]
 
 
-def _point(at: int, warm: _BySlot, cold: _BySlot, failed: _BySlot) -> LoadPoint:
+def _point(
+    at: int, seconds: float, warm: _BySlot, cold: _BySlot, failed: _BySlot
+) -> LoadPoint:  # fmt: skip
     requests = warm.get(at, _NO_REQUESTS)
     return {
-        "at": moment(at), "count": requests.count + cold.get(at, _NO_REQUESTS).count,
+        "at": moment(at), "seconds": seconds,
+        "count": requests.count + cold.get(at, _NO_REQUESTS).count,
         "failed": failed.get(at, _NO_REQUESTS).count, "p50_ms": milliseconds(requests, 0.5),
         "p95_ms": milliseconds(requests, 0.95), "p99_ms": milliseconds(requests, 0.99),
     }  # fmt: skip
 
 
-def _saturation(store: Store, chosen: Slots, starts: Sequence[int]) -> list[SaturationRow]:
+def _saturation(
+    store: Store, chosen: Slots, starts: Sequence[int], source: int | None
+) -> list[SaturationRow]:  # fmt: skip
     """Return the largest value of each resource at the points of a chart."""
     gauges: dict[int, str] = {}
     queue: list[int] = []
@@ -126,7 +164,7 @@ def _saturation(store: Store, chosen: Slots, starts: Sequence[int]) -> list[Satu
             gauges[number] = key.name
         elif key.name == QUEUE.name:
             queue.append(number)
-    some = store.rows(chosen.stretches, [*gauges, *queue])
+    some = store.rows(chosen.stretches, [*gauges, *queue], source)
     shown: list[SaturationRow] = []
     for name, (label, factor) in _GAUGES.items():
         one = _chosen(some, [gauges.get(number) == name for number in some.series])
@@ -154,16 +192,26 @@ def _highest(some: StoredRows, length: int) -> dict[int, float]:
     return highest
 
 
-def _trends(store: Store, few: Slots, pairs: Sequence[Pair]) -> list[EndpointTrend]:
-    """Return the p95 of endpoints in a few slots, all rows at once."""
-    place = {pair: number for number, pair in enumerate(pairs)}
+def _trends(
+    store: Store, few: Slots, pairs: Sequence[Pair], source: int | None
+) -> list[EndpointTrend]:  # fmt: skip
+    """Return the p95 of endpoints in a few slots, all rows at once.
+
+    Args:
+        store: the rows.
+        few: the slots.
+        pairs: the endpoints, by the names that documents have for them.
+        source: number of the source that is read, ``None`` for all.
+    """
+    place = {(printable(name), method): number for number, (name, method) in enumerate(pairs)}
     owner: dict[int, int] = {}
     for number, (key, _) in store.series().items():
         if key.name == REQUEST.name:
             endpoint, method, _, when = json.loads(key.labels)
-            if (endpoint, method) in place and when != When.FIRST:
-                owner[number] = place[endpoint, method]
-    some = store.rows(few.stretches, list(owner))
+            pair = printable(endpoint), method
+            if pair in place and when != When.FIRST:
+                owner[number] = place[pair]
+    some = store.rows(few.stretches, list(owner), source)
     if not some.slots:
         return [{"endpoint": name, "method": method, "p95_ms": []} for name, method in pairs]
     slot = np.array(some.slots, np.int64) // few.length

@@ -23,11 +23,13 @@ import numpy as np
 from ..core.errors import HistoryError
 from ..metrics import columns
 from ..metrics.columns import Columns, Descriptors
+from ..metrics.histogram import PER_OCTAVE, ZERO
 from .varints import Ints, Rows, Unsigned, decode, encode, unzigzag, zigzag
 
 _FIXED = 2  # numbers of a series without buckets
 _STEPS = 4  # codes of the steps to a bucket
 _MANY = _STEPS - 1  # code of steps that follow
+_BUCKETS = 1000 * PER_OCTAVE  # of the values of a double
 
 
 class GaugeRow(NamedTuple):
@@ -151,9 +153,11 @@ def columns_of(descriptors: Descriptors, owner: Ints, blobs: Sequence[bytes]) ->
     first = np.searchsorted(row, np.flatnonzero(filled))
     start = np.zeros(len(owner), np.int64)
     start[filled] = unzigzag(values[begins[filled] + _FIXED]) - index[first]
-    return columns.summed(
-        descriptors, owner, count, total, owner[row], index + start[row], weight
-    )  # fmt: skip
+    bucket = index + start[row]
+    is_known = (bucket == ZERO) | (abs(bucket) < _BUCKETS)
+    if not is_known.all() or (weight < 1).any() or (count < 0).any():
+        raise HistoryError("a row of the history is damaged: it has a bucket that no value lies in")
+    return columns.summed(descriptors, owner, count, total, owner[row], bucket, weight)
 
 
 def merged(owner: Ints, blobs: Sequence[bytes]) -> tuple[list[int], list[bytes]]:
@@ -175,8 +179,7 @@ def gauge_rows(rows: Iterable[GaugeRow]) -> list[bytes]:
 def gauges_of(blobs: Sequence[bytes]) -> list[GaugeRow]:
     """Return the argument of :func:`gauge_rows`."""
     return [
-        GaugeRow(ticks, values, *_fractions(rest))
-        for ticks, values, *rest in decode(blobs).values.reshape(-1, 5).tolist()
+        GaugeRow(ticks, values, *_fractions(rest)) for ticks, values, *rest in _decoded(blobs, 5)
     ]
 
 
@@ -187,15 +190,25 @@ def note_rows(rows: Iterable[NoteRow]) -> list[bytes]:
 
 def notes_of(blobs: Sequence[bytes]) -> list[NoteRow]:
     """Return the argument of :func:`note_rows`."""
-    return [
-        NoteRow(times, *_fractions(rest))
-        for times, *rest in decode(blobs).values.reshape(-1, 2).tolist()
-    ]
+    return [NoteRow(times, *_fractions(rest)) for times, *rest in _decoded(blobs, 2)]
 
 
 def _encoded(rows: list[list[int]]) -> list[bytes]:
     values: Unsigned = np.array([value for row in rows for value in row], np.uint64)
     return encode(Rows(values, np.cumsum([0, *map(len, rows)])))
+
+
+def _decoded(blobs: Sequence[bytes], size: int) -> list[list[int]]:
+    """Return rows of one number of numbers.
+
+    Raises:
+        HistoryError: a row is damaged.
+    """
+    values, starts = decode(blobs)
+    if (np.diff(starts) != size).any():
+        raise HistoryError(f"a row of the history is damaged: it does not have {size} numbers")
+    numbers: list[list[int]] = values.reshape(-1, size).tolist()
+    return numbers
 
 
 def _bits(fractions: Sequence[float]) -> list[int]:

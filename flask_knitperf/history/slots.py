@@ -12,7 +12,7 @@ from ..metrics.histogram import PER_OCTAVE, ZERO, Histogram, upper_bound
 from ..metrics.histogram_batch import Batch
 from . import rows
 from .reader import bounds
-from .resolutions import DAY, RESOLUTIONS, Stretch, stretches
+from .resolutions import DAY, FINEST, RESOLUTIONS, Stretch, stretches
 from .store import Store, StoredRows
 from .varints import Ints
 
@@ -35,15 +35,30 @@ class Slots(NamedTuple):
     Attributes:
         length: in seconds.
         stretches: rows that they are read from.
+        written: time up to which requests are in rows, in seconds since the epoch.
     """
 
     length: int
     stretches: list[Stretch]
+    written: float
 
     @property
     def begins(self) -> float | None:
         """Start of the first row, ``None`` where there is no row."""
         return self.stretches[0].begins if self.stretches else None
+
+    def seconds(self, at: int, first: float) -> float:
+        """Return the part of a slot that is in the rows: those at the ends of a window are cut.
+
+        Args:
+            at: start of the slot.
+            first: start of the history, in seconds since the epoch.
+        """
+        if not self.stretches:
+            return float(self.length)
+        begins = max(at, self.stretches[0].begins, first)
+        ends = min(at + self.length, self.stretches[-1].ends, self.written)
+        return round(min(self.length, max(FINEST.seconds, ends - begins)), 3)
 
 
 def slots(
@@ -64,7 +79,8 @@ def slots(
     resolution = max(one for one in RESOLUTIONS if one.seconds <= length)
     chosen = stretches(since, edge, now, complete, resolution)
     coarsest = max((stretch.resolution.seconds for stretch in chosen), default=length)
-    return Slots(next(one for one in LENGTHS if one >= max(length, coarsest)), chosen)
+    written = complete.get(FINEST.seconds, since)
+    return Slots(next(one for one in LENGTHS if one >= max(length, coarsest)), chosen, written)
 
 
 def by_slot(some: StoredRows, length: int) -> Mapping[int, Histogram]:
@@ -115,7 +131,9 @@ def heat(points: Sequence[Histogram]) -> Heat:
     cells = [one.cells for one in points]
     filled = [index[index != ZERO] for index, _ in cells]
     low = min((int(index[0]) for index in filled if len(index)), default=0)
-    high = max((int(index[-1]) for index in filled if len(index)), default=-1)
+    high = max((int(index[-1]) for index in filled if len(index)), default=low)
+    if not any(len(index) for index, _ in cells):
+        return {"upper_ms": [], "counts": [[] for _ in cells]}
     step = _band(high - low + 1)
     size = -(-(high - low + 1) // step)
     counts = [

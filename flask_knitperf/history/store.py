@@ -287,30 +287,48 @@ class Store:
         return {**data, **add_rows(self._about, [*both, *present.items()])}
 
     def rows(
-        self, stretches: Iterable[Stretch], numbers: Sequence[int] | None = None
-    ) -> StoredRows:
+        self, stretches: Iterable[Stretch], numbers: Sequence[int] | None = None,
+        source: int | None = None,
+    ) -> StoredRows:  # fmt: skip
         """Return the rows in some stretches.
 
         Args:
             stretches: slots of one resolution each.
             numbers: series whose rows are returned, ``None`` for all.
+            source: number of the source that wrote them, ``None`` for all.
         """
         query = (
             "SELECT series, slot, data, source FROM knitperf_rows WHERE resolution = ?"
-            " AND slot >= ? AND slot < ? AND series IN "
+            " AND slot >= ? AND slot < ?"
         )
+        if source is not None:
+            query += " AND source = ?"
+        query += " AND series IN "
+        of_source = [] if source is None else [source]
         every = query + "(SELECT id FROM knitperf_series)"  # noqa: S608
         queries: list[tuple[str, list[int]]] = [(every, [])]
         if numbers is not None:  # a statement has a limited number of values
             queries = [(f"{query}({_marks(chunk)})", chunk) for chunk in _chunks(list(numbers))]
         rows = [
             row for resolution, begins, ends in stretches for text, chunk in queries
-            for row in self.connection.execute(text, (resolution.seconds, begins, ends, *chunk))
+            for row in self.connection.execute(
+                text, (resolution.seconds, begins, ends, *of_source, *chunk)
+            )
         ]  # fmt: skip
         return StoredRows(
             [series for series, _, _, _ in rows], [slot for _, slot, _, _ in rows],
             [bytes(data) for _, _, data, _ in rows], [source for _, _, _, source in rows],
         )  # fmt: skip
+
+    def first_slot(self, resolution: Resolution, numbers: Iterable[int]) -> int | None:
+        """Return the first slot that has a row of one of some series, ``None`` without any."""
+        firsts = [
+            slot for number in numbers for (slot,) in self.connection.execute(
+                "SELECT slot FROM knitperf_rows WHERE resolution = ? AND series = ?"
+                " ORDER BY slot LIMIT 1", (resolution.seconds, number),
+            )
+        ]  # fmt: skip
+        return min(firsts, default=None)
 
     # -- baselines and marks -------------------------------------------------------------------------
 
@@ -406,6 +424,14 @@ class Store:
             " ON CONFLICT (source, at, kind) DO NOTHING",
             (source, mark.at, mark.kind, json_text(mark.about)),
         )
+
+    def latest_mark(self, source: int, kind: str) -> Mark | None:
+        """Return the latest mark of a kind of one source, ``None`` without any."""
+        results = self.connection.execute(
+            "SELECT at, kind, about FROM knitperf_marks WHERE source = ? AND kind = ?"
+            " ORDER BY at DESC LIMIT 1", (source, kind),
+        )  # fmt: skip
+        return next((Mark(at, name, json.loads(about)) for at, name, about in results), None)
 
     def first(self, now: float) -> float:
         """Return the start of the history, ``now`` where there is none yet."""

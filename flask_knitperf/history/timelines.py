@@ -36,8 +36,9 @@ _NO_REQUESTS = Histogram()
 
 
 def endpoint_timeline(
-    store: Store, endpoint: str, method: str, since: float, until: float, now: float
-) -> Timeline:
+    store: Store, endpoint: str, method: str, since: float, until: float, now: float,
+    source: int | None = None,
+) -> Timeline:  # fmt: skip
     """Return an endpoint over time, up to the latest write.
 
     Args:
@@ -47,9 +48,10 @@ def endpoint_timeline(
         since: start, in seconds since the epoch.
         until: end.
         now: the present.
+        source: number of the source that is read, ``None`` for all.
     """
     with store.connection.reading():
-        return _timeline(store, endpoint, method, since, until, now)
+        return _timeline(store, endpoint, method, since, until, now, source)
 
 
 class _Series:
@@ -81,11 +83,12 @@ class _Series:
 
 
 def _timeline(
-    store: Store, endpoint: str, method: str, since: float, until: float, now: float
-) -> Timeline:
+    store: Store, endpoint: str, method: str, since: float, until: float, now: float,
+    source: int | None,
+) -> Timeline:  # fmt: skip
     series = _Series(store, endpoint, method)
-    length, chosen = slots(store, since, until, now)
-    some = store.rows(chosen, [*series.warm, *series.cold, *series.parts])
+    length, chosen, _ = slots(store, since, until, now)
+    some = store.rows(chosen, [*series.warm, *series.cold, *series.parts], source)
     warm = _only(some, series.warm)
     points = by_slot(warm, length)
     every = by_slot(_only(some, [*series.warm, *series.cold]), length)
@@ -94,7 +97,7 @@ def _timeline(
         group: by_slot(_only(some, _numbers(series.parts, group)), length)
         for group in dict.fromkeys(series.parts.values())
     }
-    usual = _usual(store, series.warm, since, now)
+    usual = _usual(store, series.warm, since, now, source)
     level_steps, drifted = _trend(by_slot(warm, DAY) if until - since > DAY else {})
     marks = store.marks(chosen[0].begins if chosen else since, until)
     return {
@@ -125,10 +128,12 @@ def _only(some: StoredRows, numbers: Iterable[int]) -> StoredRows:
     return StoredRows(*([column[place] for place in places] for column in some))  # type: ignore[arg-type]
 
 
-def _usual(store: Store, numbers: list[int], since: float, now: float) -> dict[int, float]:
+def _usual(
+    store: Store, numbers: list[int], since: float, now: float, source: int | None
+) -> dict[int, float]:  # fmt: skip
     """Return the p95 in milliseconds of the hours that bands are made of, by their number."""
     begins = HOURS.slot(since) - (WEEKS * WEEK_HOURS + 1) * HOUR
-    some = store.rows([Stretch(HOURS, begins, HOURS.slot(now))], numbers)
+    some = store.rows([Stretch(HOURS, begins, HOURS.slot(now))], numbers, source)
     return {
         at // HOUR: milliseconds(one, 0.95) or 0.0 for at, one in by_slot(some, HOUR).items()
         if one.count >= MIN_REQUESTS

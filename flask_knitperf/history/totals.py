@@ -7,7 +7,7 @@ alerts do not read them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ def total_columns(observed: Columns) -> Columns:
     place = np.full(len(observed.descriptors), -1, np.int64)
     for row, descriptor in enumerate(observed.descriptors):
         if descriptor.key.meter == REQUEST.name:
-            place[row] = TOTALS.index(_total(descriptor.key.labels))
+            place[row] = TOTALS.index(total_of(descriptor.key.labels))
     chosen = place >= 0
     cells = place[observed.row]
     return columns.summed(
@@ -79,7 +79,8 @@ def total_columns(observed: Columns) -> Columns:
     )  # fmt: skip
 
 
-def _total(labels: tuple[str, ...]) -> Total:
+def total_of(labels: Sequence[str]) -> Total:
+    """Return the series of totals that requests with some labels belong to."""
     _, _, status, when = labels
     has_failed = status[:1] == StatusClass.SERVER_ERROR[0]
     return Total(

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Container
 
 from ..core.errors import StateError
+from ..core.printable import printable
 from ..metrics import columns
 from ..storage.snapshots import difference
 from ..storage.state_dir import Snapshot
@@ -105,6 +106,8 @@ def release_span(database: Database, release: str, now: float) -> Span:
     """
     marks = _deploys(database, now)
     names = [mark.about.get("release") for mark in marks]
+    if release not in names:  # links on pages have the names that documents have
+        release = next((name for name in names if name and printable(name) == release), release)
     if release not in names:
         known = ", ".join(dict.fromkeys(str(name) for name in reversed(names) if name)) or "none"
         raise StateError(f"the history does not have the release {release!r}; it has {known}")

@@ -241,6 +241,8 @@ class HistoryWriter:
                     lease.check(store.connection)
                     source = store.source(self._source)
                     known = self._baselines(store, source, run, snapshot, now)
+                    if is_live:
+                        self._mark_return(store, source, run, known, now)
                     sums = {**(gauges or {}), FINEST.seconds: read}
                     step = _Step(store, source, run.name, sums, merge=merge)
                     fresh = step.write(known, snapshot, now, is_live=is_live)
@@ -277,12 +279,26 @@ class HistoryWriter:
         began = min(now, float(about.get("began", now)))
         at, first = now, snapshot
         if not stored:
-            release = {"run": run.name, "release": about.get("release")}
-            store.add_mark(source, Mark(began, DEPLOY, release))
+            store.add_mark(source, Mark(began, DEPLOY, _release(run)))
             if now - began <= FRESH_S or store.was_written(source, began - FRESH_S):
                 at, first = began, Snapshot(columns.empty(()), Table())
         baseline = Known(Baseline(at, NOTHING_WAITS, packed(first)), (first.about, first.columns))
         return {resolution.seconds: baseline for resolution in RESOLUTIONS}
+
+    def _mark_return(
+        self, store: Store, source: int, run: Path, known: Mapping[int, Known], now: float
+    ) -> None:
+        """Mark the deploy of a release that had ended, and serves again after another one."""
+        if all(known[one.seconds].baseline.slot == NOTHING_WAITS for one in COARSER):
+            latest = store.latest_mark(source, DEPLOY)
+            if latest is not None and latest.about.get("run") != run.name:
+                at = now - FINEST.seconds  # where its observations are written
+                store.add_mark(source, Mark(at, DEPLOY, _release(run)))
+
+
+def _release(run: Path) -> dict[str, Any]:
+    """Return the JSON values of the mark of a run."""
+    return {"run": run.name, "release": describe(run).get("release")}
 
 
 class _Step:

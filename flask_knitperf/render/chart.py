@@ -81,7 +81,8 @@ class TimeAxis:
         """Round times with their coordinates."""
         length = self.ends - self.begins
         steps = (*_SHORT_TICKS_S, *_TICKS_S)
-        step = next((one for one in steps if length / one <= _MAX_TICKS), _TICKS_S[-1])
+        days = math.ceil(length / _MAX_TICKS / _DAY_S) * _DAY_S
+        step = next((one for one in steps if length / one <= _MAX_TICKS), days)
         first, last = math.ceil(self.begins / step) * step, math.floor(self.ends)
         form = "second" if step < 60 else "time" if length <= 1.5 * _DAY_S else "day"
         return [

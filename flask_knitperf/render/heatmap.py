@@ -14,7 +14,7 @@ from .png import SHADES, data_url, shades_png
 if TYPE_CHECKING:
     from ..reports.documents.charts import DeployRow, Heat
 
-_MIN_MS = 0.001
+_MIN_MS, _MIN_RATIO = 0.001, 1.1
 
 
 def heatmap(
@@ -34,7 +34,7 @@ def heatmap(
     upper = [max(_MIN_MS, ms) for ms in heat["upper_ms"]]
     if not upper:
         return None
-    ratio = upper[-1] / upper[-2] if len(upper) > 1 else 1.1
+    ratio = max(_MIN_RATIO, upper[-1] / upper[-2]) if len(upper) > 1 else _MIN_RATIO
     low, high = upper[0] / ratio, upper[-1]
     y = logarithmic(plot, low, high)
     inside = limit_ms is not None and low < limit_ms < high

@@ -52,18 +52,24 @@ def charts(document: Charts | None) -> Values | None:
     starts = [seconds(point["at"]) for point in points]
     begins, ends = starts[0], starts[-1] + length
     wide, narrow = (TimeAxis(plot, begins, ends, length) for plot in (_WIDE, _NARROW))
+
+    def sparked(values: Sequence[float | None]) -> Values:
+        known = dict(zip(starts, values, strict=True))
+        return spark([known.get(at) for at in range(begins, ends, length)])
+
     return {
         "times": _times(document, starts, wide),
         "load": _load(document, starts, narrow),
         "heat": heatmap(document["heat"], starts, _WIDE, wide, document["deploys"]),
         "saturation": [
-            shown for one in document["saturation"] if (shown := _saturation(one)) is not None
+            shown for one in document["saturation"]
+            if (shown := _saturation(one, sparked)) is not None
         ],
         "sparks": {
-            "requests": spark([point["count"] / length for point in points]),
-            "failed": spark([point["failed"] / max(1, point["count"]) for point in points]),
-            "p50": spark([point["p50_ms"] for point in points]),
-            "p95": spark([point["p95_ms"] for point in points]),
+            "requests": sparked([point["count"] / point["seconds"] for point in points]),
+            "failed": sparked([point["failed"] / max(1, point["count"]) for point in points]),
+            "p50": sparked([point["p50_ms"] for point in points]),
+            "p95": sparked([point["p95_ms"] for point in points]),
         },
         "slot": span(length),
     }  # fmt: skip
@@ -140,9 +146,9 @@ def _times(document: Charts, starts: Sequence[int], axis: TimeAxis) -> Values | 
 
 def _load(document: Charts, starts: Sequence[int], axis: TimeAxis) -> Values:
     """Return the chart of load and failures."""
-    points, length = document["points"], document["slot_s"]
-    loads = [point["count"] / length for point in points]
-    failures = [point["failed"] / length for point in points]
+    points = document["points"]
+    loads = [point["count"] / point["seconds"] for point in points]
+    failures = [point["failed"] / point["seconds"] for point in points]
     top = round_up(max(*loads, 1e-9))
     y = linear(_NARROW, top)
     served: list[Point] = list(zip(starts, loads, strict=True))
@@ -159,7 +165,7 @@ def _load(document: Charts, starts: Sequence[int], axis: TimeAxis) -> Values:
         head=("requests", "failed", "rate"),
         rows=[
             row(at, [number(point["count"]), number(point["failed"]),
-                     rate(point["count"] / length, "request")], over=point["failed"] > 0)
+                     rate(point["count"] / point["seconds"], "request")], over=point["failed"] > 0)
             for at, point in zip(starts, points, strict=True)
         ],
     )  # fmt: skip
@@ -169,7 +175,9 @@ def _per_second(value: float) -> str:
     return f"{value:g}"
 
 
-def _saturation(one: SaturationRow) -> Values | None:
+def _saturation(
+    one: SaturationRow, sparked: Callable[[Sequence[float | None]], Values]
+) -> Values | None:  # fmt: skip
     """Return the use of a resource, ``None`` where it was not measured."""
     known = [value for value in one["values"] if value is not None]
     if not known:
@@ -177,6 +185,6 @@ def _saturation(one: SaturationRow) -> Values | None:
     name, about, text = _SATURATION[one["name"]]
     return {
         "name": name, "about": about, "now": text(known[-1]), "most": text(max(known)),
-        "spark": spark(one["values"]),
+        "spark": sparked(one["values"]),
         "label": f"{name}: latest {text(known[-1])}, at most {text(max(known))}",
     }  # fmt: skip

@@ -44,6 +44,8 @@ def compare(document: ComparisonReport) -> Values:
 _MAX_CHANGED = 3
 _CHANGED = ("slower", "faster", "more rows")
 """Verdicts whose endpoints the overview names."""
+_RELEASE_CHANGES = {**CHANGES, "gone": "not called since"}
+"""Verdicts on a release: it may have served for a few minutes."""
 
 
 def release_changes(document: ComparisonReport | None) -> Values | None:
@@ -57,8 +59,8 @@ def release_changes(document: ComparisonReport | None) -> Values | None:
         "release": document["window"]["release"], "before": document["against"]["release"],
         "rows": [_row(row) for row in named],
         "rest": [
-            {"text": count(rest.count(change), "endpoint"), "change": CHANGES[change]}
-            for change in CHANGES if change in rest
+            {"text": count(rest.count(change), "endpoint"), "change": text}
+            for change, text in _RELEASE_CHANGES.items() if change in rest
         ],
     }  # fmt: skip
 

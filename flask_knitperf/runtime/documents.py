@@ -57,7 +57,7 @@ log = logging.getLogger("flask_knitperf")
 
 
 _WEEK_S = 7 * 86_400.0
-_CHANGES_S = 60.0  # for which a comparison of releases is kept
+_CHANGES_NS = 60_000_000_000  # for which a comparison of releases is kept
 ALERT_WINDOWS: tuple[WindowName, ...] = ("24h", "7d", "30d")
 """Windows of the page of alerts."""
 RULE_TESTS: tuple[WindowName, ...] = ("24h", "7d")
@@ -78,6 +78,11 @@ class _Served(NamedTuple):
     history: HistoryJobs
     whole: Window
     spans: list[tuple[str, Span]]
+
+
+def _is_of_all_hosts(name: str) -> bool:
+    """Return whether a window has the requests of all hosts that share a history."""
+    return name in LONG_SPANS or name == "span"
 
 
 class Documents:
@@ -121,7 +126,7 @@ class Documents:
         self._history = history
         self._alerts = alerts
         self._origin: tuple[float, Any] = (0.0, None)
-        self._changes: tuple[float, ComparisonReport | None] = (0.0, None)
+        self._changes: tuple[int, ComparisonReport | None] = (0, None)
 
     def start_over(self) -> None:
         """Begin all windows now; for a process without a state directory."""
@@ -212,14 +217,16 @@ class Documents:
     def release_changes(self) -> ComparisonReport | None:
         """Return the changes of the present release, ``None`` where there is no earlier one.
 
-        At most a week of each is compared. The result is kept for a minute.
+        ``None`` where there is no earlier one, or where the history has no requests of it any more. At
+        most a week of each is compared. The result is kept for a minute.
 
         Raises:
             HistoryError: the history cannot be read.
         """
-        now = self._recorder.clock.wall()
-        if now < self._changes[0]:
+        ns = self._recorder.clock.monotonic_ns()  # of a clock that is set back it lasts for hours
+        if ns < self._changes[0]:
             return self._changes[1]
+        now = self._recorder.clock.wall()
         document, served = None, self._two_releases(now)
         if served is not None:
             history, whole = served.history, served.whole
@@ -230,7 +237,9 @@ class Documents:
             document = compare_windows(
                 next(read), next(read), self._settings(), self._routes(), (), now
             )
-        self._changes = now + _CHANGES_S, None if document is None else printable(document)
+            if not any(row["count_before"] for row in document["rows"]):
+                document = None
+        self._changes = ns + _CHANGES_NS, None if document is None else printable(document)
         return self._changes[1]
 
     def _release_change(self, pair: tuple[str, str]) -> ReleaseChange | None:
@@ -441,7 +450,8 @@ class Documents:
             return None
         span, now = Span(read.begins, read.ends), self._recorder.clock.wall()
         try:
-            return self._history.timeline(endpoint, method, span, now)
+            of_all = _is_of_all_hosts(read.name)
+            return self._history.timeline(endpoint, method, span, now, of_all=of_all)
         except HistoryError as error:
             log.debug("%s", error)  # the writer reports it
             return None
@@ -473,7 +483,8 @@ class Documents:
         since, until = (
             datetime.fromisoformat(text).timestamp() for text in (shown["from"], shown["to"])
         )
-        parts = self._history.charts(Span(since, until), now, pairs)
+        of_all = _is_of_all_hosts(shown["name"])
+        parts = self._history.charts(Span(since, until), now, pairs, of_all=of_all)
         document: Charts = {
             "schema": "flask-knitperf/charts/1", "generated_at": moment(now), "window": shown,
             "slot_s": parts.slot_s, "points": parts.points, "deploys": parts.deploys,

@@ -28,6 +28,7 @@ from .memory_jobs import Schedule
 if TYPE_CHECKING:
     from ..history.charts import ChartParts
     from ..history.reader import Only
+    from ..history.store import Store
     from ..history.writer import HistoryWriter
     from ..reports.documents.endpoint import Timeline
 
@@ -230,8 +231,17 @@ class HistoryJobs:
 
         return releases(database(self._settings.history_url), now)
 
-    def timeline(self, endpoint: str, method: str, span: Span, now: float) -> Timeline:
+    def timeline(
+        self, endpoint: str, method: str, span: Span, now: float, *, of_all: bool
+    ) -> Timeline:
         """Return an endpoint over time; see :func:`..history.timelines.endpoint_timeline`.
+
+        Args:
+            endpoint: its name.
+            method: of its requests.
+            span: bounds of the window.
+            now: the present.
+            of_all: whether to read what all hosts have written, as long windows do.
 
         Raises:
             HistoryError: the database cannot be used.
@@ -241,10 +251,26 @@ class HistoryJobs:
         from ..history.timelines import endpoint_timeline
 
         with opened(database(self._settings.history_url)) as store:
-            return endpoint_timeline(store, endpoint, method, span.since, span.until, now)
+            source = None if of_all else self._source(store)
+            return endpoint_timeline(store, endpoint, method, span.since, span.until, now, source)
 
-    def charts(self, span: Span, now: float, pairs: Sequence[tuple[str, str]]) -> ChartParts:
+    def _source(self, store: Store) -> int:
+        """Return the number of this state directory among those that have written; none is -1."""
+        from ..history.windows import source_of
+
+        number = store.known_source(source_of(self._settings.state_dir))
+        return -1 if number is None else number
+
+    def charts(
+        self, span: Span, now: float, pairs: Sequence[tuple[str, str]], *, of_all: bool
+    ) -> ChartParts:
         """Return the application over time; see :func:`..history.charts.read_charts`.
+
+        Args:
+            span: bounds of the window.
+            now: the present.
+            pairs: endpoints whose trend is read.
+            of_all: whether to read what all hosts have written, as long windows do.
 
         Raises:
             HistoryError: the database cannot be used.
@@ -254,7 +280,8 @@ class HistoryJobs:
         from ..history.store import opened
 
         with opened(database(self._settings.history_url)) as store:
-            return read_charts(store, span.since, span.until, now, pairs)
+            source = None if of_all else self._source(store)
+            return read_charts(store, span.since, span.until, now, pairs, source)
 
     def close(self) -> None:
         """Let another process write at once, unless this one is writing for a while. Never raises."""

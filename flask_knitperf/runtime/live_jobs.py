@@ -14,12 +14,13 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..core.clock import NS_PER_MS
-from ..core.host_exceptions import SuppressOwn
+from ..core.clock import NS_PER_MS, NS_PER_S
+from ..core.host_exceptions import SuppressOwn, raise_if_of_host
+from ..core.printable import printable
 from ..metrics.catalogue import IN_FLIGHT
 from ..metrics.columns import Columns
 from ..recording.recorder import Recorder
@@ -43,7 +44,8 @@ _MARK_EVERY_S = 1.0
 _OPEN_S = 30.0  # after a poll a page counts as open
 _MAX_PAGES = 1000  # that one worker counts
 _KEPT = 150  # points in the file: five minutes
-_MINUTE = 30  # points of a minute
+_MINUTE_S = 60.0
+_SCHEMA: Literal["flask-knitperf/live/1"] = "flask-knitperf/live/1"
 
 
 class _Slot(NamedTuple):
@@ -57,9 +59,18 @@ class _Slot(NamedTuple):
 
 
 class _Totals(NamedTuple):
-    """Requests of the run up to a time: columns of :data:`..history.totals.TOTALS`."""
+    """Requests of a run up to a time: columns of :data:`..history.totals.TOTALS`.
 
+    Attributes:
+        run: the run.
+        at: the time, in seconds since the epoch.
+        ns: the same on a clock that is never set.
+        requests: what the run had then.
+    """
+
+    run: Path
     at: float
+    ns: int
     requests: Columns
 
 
@@ -96,7 +107,7 @@ class LiveJobs:
             self._before = None
             return
         snapshot = self._recorder.snapshot()
-        self._add(snapshot, now)
+        self._add(snapshot, run, now)
         text = json.dumps(self._document(snapshot, run, now), separators=(",", ":"))
         self._recorder.disk.save(run / _FILE, text.encode())
 
@@ -107,31 +118,41 @@ class LiveJobs:
             return False
         return abs(now - document["sequence"] / 1000) < _TAKE_OVER_S
 
-    def _add(self, snapshot: Snapshot, now: float) -> None:
-        """Add a slot with what ended since the previous write."""
+    def _add(self, snapshot: Snapshot, run: Path, now: float) -> None:
+        """Add a slot with what ended since the previous write.
+
+        Slots begin again with the first write of a worker or a run, after a pause of more than a minute,
+        and where the clock was set back.
+        """
         from ..history.totals import total_columns
         from ..metrics import columns
 
         requests = total_columns(snapshot.columns)
-        before, self._before = self._before, _Totals(now, requests)
-        if before is None or now <= before.at or (requests.count < before.requests.count).any():
-            self._slots.clear()  # the first write, or the clock was set back, or a reset
+        ns = self._recorder.clock.monotonic_ns()
+        before, self._before = self._before, _Totals(run, now, ns, requests)
+        if before is None or before.run != run or now <= before.at:
+            self._slots.clear()
             return
-        self._slots.append(_slot(before.at, now, columns.subtract(requests, before.requests)))
+        seconds = (ns - before.ns) / NS_PER_S
+        if seconds > _MINUTE_S or (requests.count < before.requests.count).any():
+            self._slots.clear()  # the process was suspended, or files of a worker are gone
+            return
+        self._slots.append(_slot(now, seconds, columns.subtract(requests, before.requests)))
 
     def _document(self, snapshot: Snapshot, run: Path, now: float) -> Live:
         assert self._before is not None
-        return {
-            "schema": "flask-knitperf/live/1", "sequence": round(now * 1000), "at": moment(now),
+        document: Live = {
+            "schema": _SCHEMA, "sequence": round(now * 1000), "at": moment(now),
             "interval_s": INTERVAL_S, "run": run.name, "release": self._release,
             "writer": self._recorder.worker.name,
             "workers": sum(bool(worker.get("alive")) for worker in snapshot.servers),
             "in_flight": _in_flight(snapshot.columns),
             "pages": len(_pages(run, now)),
             "requests": int(self._before.requests.count.sum()), "firing": self._firing(),
-            "minute": _minute(list(self._slots)[-_MINUTE:]),
+            "minute": _minute(_of_minute(self._slots)),
             "points": [_point(slot) for slot in self._slots],
         }  # fmt: skip
+        return printable(document)
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -169,13 +190,20 @@ class LiveJobs:
             os.utime(run / _MARK, (now, now))
 
     def _document_of(self, path: Path) -> Live | None:
-        """Return the figures in a file, which are kept until it changes; ``None`` without it."""
+        """Return the figures in a file, which are kept until it changes.
+
+        ``None`` without it, or where its content is not that of :meth:`_document`.
+        """
         try:
             about = path.stat()
             version = path, about.st_mtime_ns, about.st_ino
             if self._read is None or self._read[0] != version:
-                self._read = version, json.loads(path.read_bytes())
-        except (OSError, ValueError):
+                document: Any = json.loads(path.read_bytes())
+                if document["schema"] != _SCHEMA:
+                    return None
+                self._read = version, document
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise_if_of_host(error)
             return None
         return self._read[1]
 
@@ -202,7 +230,17 @@ def _is_watched(run: Path, now: float) -> bool:
         return False
 
 
-def _slot(begins: float, ends: float, requests: Columns) -> _Slot:
+def _of_minute(slots: Iterable[_Slot]) -> list[_Slot]:
+    """Return the latest slots, of a minute together at most."""
+    chosen: list[_Slot] = []
+    for slot in reversed(list(slots)):
+        if sum(one.seconds for one in chosen) + slot.seconds > _MINUTE_S:
+            break
+        chosen.append(slot)
+    return chosen
+
+
+def _slot(ends: float, seconds: float, requests: Columns) -> _Slot:
     from ..history.totals import TOTALS, Outcome, Warmth
     from ..metrics.histogram import Histogram, total
 
@@ -214,8 +252,8 @@ def _slot(begins: float, ends: float, requests: Columns) -> _Slot:
     warm = [of(row) for row, one in enumerate(TOTALS) if one.warmth == Warmth.WARM]
     failed = [row for row, one in enumerate(TOTALS) if one.outcome == Outcome.FAILED]
     return _Slot(
-        ends, ends - begins, total(warm), int(requests.count.sum()), int(requests.count[failed].sum())
-    )  # fmt: skip
+        ends, seconds, total(warm), int(requests.count.sum()), int(requests.count[failed].sum())
+    )
 
 
 def _point(slot: _Slot) -> LivePoint:

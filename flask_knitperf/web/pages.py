@@ -126,7 +126,7 @@ class Pages:
         documents, in_memory = self._session.documents, self._session.in_memory()
         return {
             **_frame(window, documents.windows), "firing": documents.firing(),
-            "is_live": not in_memory, "release": self._session.settings.release,
+            "is_live": not in_memory, "release": printable(self._session.settings.release),
             "has_alerts": self._session.alerts is not None and not in_memory,
             "has_runs": not in_memory,
         }  # fmt: skip

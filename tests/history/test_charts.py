@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flask_knitperf.core.printable import printable
 from flask_knitperf.history.charts import ChartParts, read_charts
 from flask_knitperf.history.databases import Database
 from flask_knitperf.history.resolutions import DAY, HOUR
 from flask_knitperf.history.store import opened
+from flask_knitperf.history.timelines import endpoint_timeline
 from flask_knitperf.metrics.catalogue import BUSY_SHARE, QUEUE, REQUEST
 
-from .harness import START, Host
+from .harness import START, Host, Run
 
 MB = 1024 * 1024
 
@@ -60,6 +63,20 @@ def test_each_request_is_in_one_band_of_the_heat_map(host: Host) -> None:
         len({len(counts) for counts in shown.heat["counts"]} | {len(shown.heat["upper_ms"])}) == 1
     )
     assert shown.heat["upper_ms"] == sorted(shown.heat["upper_ms"])
+
+
+@pytest.mark.parametrize("durations", [(0,), (0, 1), (1, 2), (1, 10**9)])
+def test_a_request_of_no_time_is_in_one_band_of_the_heat_map(
+    host: Host, durations: tuple[int, ...]
+) -> None:
+    writer = host.writer()
+    for tick in range(20):
+        host.now = START + 10 * tick + 1
+        host.run.observe(*durations)
+        writer.tick()
+    shown = charts(host.database, START, START + 200)
+    assert [sum(counts) for counts in shown.heat["counts"]] == [p["count"] for p in shown.points]
+    assert {len(counts) for counts in shown.heat["counts"]} == {len(shown.heat["upper_ms"])}
 
 
 def test_a_resource_has_the_largest_value_of_all_workers(host: Host) -> None:
@@ -112,6 +129,85 @@ def test_slots_are_as_short_as_the_rows_that_are_kept(
     host.writer().tick()
     until = now - age
     assert charts(host.database, until - length, now, until=until).slot_s == slot
+
+
+def requests_every_minute(host: Host, hours: float) -> int:
+    """Write some requests each minute, and return their number."""
+    writer = host.writer()
+    for _ in range(round(hours * 60)):
+        host.now += 60
+        host.run.observe(10**6, 10**8, endpoint="lots")
+        host.run._add(REQUEST, ("yarn", "GET", "500", "first"), (10**9,))
+        writer.tick()
+    return 3 * round(hours * 60)
+
+
+def test_rows_that_an_earlier_release_wrote_without_totals_are_added_up(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("flask_knitperf.history.writer.total_rows", lambda _: ())
+        written = requests_every_minute(host, 2.5)
+    shown = charts(host.database, START, host.now + 10)
+    assert sum(point["count"] for point in shown.points) == written
+    upgraded = host.now
+    written += requests_every_minute(host, 2.6)
+    for age in (0, 2 * DAY, 9 * DAY):
+        host.now += age
+        host.writer().tick()
+        shown = charts(host.database, START, host.now, until=upgraded + 3 * HOUR)
+        assert sum(point["failed"] for point in shown.points) * 3 == written
+        assert sum(point["count"] for point in shown.points) == written
+        assert sum(sum(counts) for counts in shown.heat["counts"]) * 3 == written * 2
+        assert {point["p50_ms"] for point in shown.points} == {shown.points[0]["p50_ms"]}
+
+
+def test_the_rates_of_cut_slots_are_those_of_their_written_parts(host: Host) -> None:
+    requests_every_minute(host, 2.02)
+    shown = charts(host.database, START + 90, host.now, until=START + DAY)
+    assert shown.slot_s == 600
+    assert shown.points[0]["seconds"] == 510 and shown.points[-1]["seconds"] < 600
+    assert {point["seconds"] for point in shown.points[1:-1]} == {600}
+    rates = [point["count"] / point["seconds"] for point in shown.points]
+    assert rates == pytest.approx([3 / 60] * len(rates), rel=0.2)
+
+
+def test_a_window_of_one_host_has_the_requests_of_that_host(
+    host: Host, another: Callable[[], Any], tmp_path: Path
+) -> None:
+    other = Host(another(), tmp_path / "other", Run(tmp_path / "other"))
+    other_writer = other.writer(source="other")
+    for tick in range(60):
+        other.now = START + 10 * tick + 1
+        other.run.observe(10**9)
+        other.run.gauge(w1=900.0 * MB)
+        other_writer.tick()
+    requests_every_minute(host, 0.2)
+    with opened(host.database) as store:
+        number = store.known_source("host")
+        bounds = START, START + HOUR, START + HOUR
+        one = read_charts(store, *bounds, (("lots", "GET"),), number)
+        all_ = read_charts(store, *bounds, (("lots", "GET"),))
+        timeline = endpoint_timeline(store, "lots", "GET", *bounds, number)
+    assert sum(point["count"] for point in one.points) == 36
+    assert sum(point["count"] for point in all_.points) == 36 + 60
+    assert max(point["p99_ms"] or 0 for point in one.points) < 200
+    assert max(ms or 0 for ms in one.endpoints[0]["p95_ms"]) < 200
+    assert {value for row in one.saturation for value in row["values"]} == {None}
+    assert max(point["p99_ms"] for point in timeline["points"]) < 200
+
+
+def test_an_endpoint_that_is_requested_twice_or_has_a_hostile_name_has_its_trend(
+    host: Host,
+) -> None:
+    writer = host.writer()
+    for tick in range(20):
+        host.now = START + 10 * tick + 1
+        host.run.observe(10**6, endpoint="lots\u202e")
+        writer.tick()
+    pair = (printable("lots\u202e"), "GET")
+    [row] = charts(host.database, START, START + 200, pair, pair).endpoints
+    assert [ms for ms in row["p95_ms"] if ms] == pytest.approx([1.0] * 19, rel=0.006)
 
 
 def test_without_a_history_there_is_nothing(database: Database) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flask_knitperf.core.errors import HistoryError
 from flask_knitperf.history import rows
 from flask_knitperf.history.rows import GaugeRow, NoteRow
+from flask_knitperf.history.slots import by_owner, heat
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.columns import Columns, Descriptor, Series
 from flask_knitperf.metrics.histogram import Histogram
@@ -79,6 +83,19 @@ def test_a_damaged_row_is_refused(row: bytes) -> None:
     for blobs in ([row, good], [good, row]):
         with pytest.raises(HistoryError):
             rows.columns_of(descriptors, np.array([0, 1]), blobs)
+
+
+@given(st.binary(max_size=24))
+@example(b"\x01\x04\xff\xff\xff\xff\x7f\x00")  # a bucket far beyond those of doubles
+@example(b"\x01\x04\x02" + b"\xff" * 9 + b"\x01")  # a negative weight
+def test_any_bytes_are_a_row_or_are_refused(row: bytes) -> None:
+    readers: list[Callable[[], object]] = [
+        lambda: heat([by_owner(np.array([0]), [row])[0]]), lambda: rows.gauges_of([row]),
+        lambda: rows.notes_of([row]),
+    ]  # fmt: skip
+    for read in readers:
+        with contextlib.suppress(HistoryError):
+            read()
 
 
 def encode_one(observed: list[int]) -> bytes:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from flask_knitperf.metrics.catalogue import KILLED
 from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.state_dir import read, retire
+from tests.conftest import FakeTime
 
 from .applications import counts, without_thread
 
@@ -134,3 +139,89 @@ def test_a_request_that_takes_a_week_is_counted(timed: Any, time: Any) -> None:
     timed.app.get("/it", endpoint="it")(lambda: time.pass_(604_800) or "x")
     timed.get("/it")
     assert timed.row("it")["max_ms"] == 604_800_000
+
+
+# -- changes of a release --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serve(make_app: Callable[..., Any], time: FakeTime) -> Callable[[str], Any]:
+    """Return a function that serves requests with one release, and writes the history of them."""
+
+    def serve(release: str) -> Any:
+        mill = without_thread(make_app(KNITPERF_RELEASE=release), time.clock())
+        history = mill.session.history
+        for _ in range(4):
+            for _ in range(40):
+                mill.get("/")
+            time.pass_(30)
+            history._write(0)
+        mill.session.recorder.worker.publish()
+        return mill
+
+    return serve
+
+
+def test_a_release_is_compared_with_the_one_before(serve: Callable[[str], Any]) -> None:
+    serve("first").session.close()
+    serve("second").session.close()
+    changes = serve("first").session.documents.release_changes()
+    assert changes is not None and changes["against"]["release"] == "second"
+    [row] = changes["rows"]
+    assert row["endpoint"] == "index" and row["count_before"] == row["count"] == 159
+    marks = changes["against"]["to"], changes["window"]["from"]
+    assert marks[0] == marks[1]  # the first release serves again from then on
+
+
+def test_a_release_is_marked_again_only_where_another_one_served_meanwhile(
+    serve: Callable[[str], Any], time: FakeTime
+) -> None:
+    for release in ("first", "first", "second", "first", "first"):
+        mill = serve(release)
+        mill.session.close()
+    shown = serve("first").session.documents.charts("6h")
+    assert [row["release"] for row in shown["deploys"]] == ["first", "second", "first"]
+
+
+def test_a_release_whose_requests_are_gone_is_not_compared(serve: Callable[[str], Any]) -> None:
+    serve("first").session.close()
+    mill = serve("second")
+    with closing(sqlite3.connect(mill.session.settings.history_url, isolation_level=None)) as rows:
+        [[last]] = rows.execute("SELECT max(at) FROM knitperf_marks").fetchall()
+        rows.execute("DELETE FROM knitperf_rows WHERE slot < ?", (last - 10,))
+    assert mill.session.documents.release_changes() is None
+
+
+def test_changes_are_read_again_after_a_minute_where_the_clock_is_set_back(
+    serve: Callable[[str], Any], time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mill, read = serve("first"), list[float]()
+
+    def releases(now: float) -> list[str]:
+        read.append(now)
+        return []
+
+    monkeypatch.setattr(mill.session.history, "releases", releases)
+    for seconds in (0, 30, 31):
+        time.pass_(seconds)
+        assert mill.session.documents.release_changes() is None
+        time.epoch -= 3600
+    assert len(read) == 2
+
+
+def test_a_release_is_found_by_the_name_that_documents_have(serve: Callable[[str], Any]) -> None:
+    serve("a\ud834\u202e\x00").session.close()
+    documents = serve("second").session.documents
+    name = documents.release_changes()["against"]["release"]
+    assert name == r"a\ud834\u202e\x00"
+    assert documents.compare("run", name)["rows"][0]["count_before"] == 159  # without a cold start
+
+
+def test_charts_have_the_requests_of_their_window(
+    serve: Callable[[str], Any], time: FakeTime
+) -> None:
+    mill = serve("first")
+    for window in ("5m", "1h", "run", "6h", "24h", "7d", "30d"):
+        load, shown = mill.report(window)["load"], mill.session.documents.charts(window)
+        assert sum(point["count"] for point in shown["points"]) == load["count"] == 160
+        assert sum(point["failed"] for point in shown["points"]) == load["failed"]

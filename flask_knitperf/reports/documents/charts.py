@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypedDict
 
-from .fields import Count, Field, Milliseconds, Moment, Number, Window
+from .fields import Count, Field, Milliseconds, Moment, Number, Seconds, Window
 
 
 class DeployRow(TypedDict):
@@ -23,6 +23,7 @@ class LoadPoint(TypedDict):
     """Requests of all endpoints in one slot of time."""
 
     at: Annotated[Moment, Field("start of the slot")]
+    seconds: Annotated[Seconds, Field("part of the slot that is written: the last one may go on")]
     count: Annotated[Count, Field("finished requests, cold starts included")]
     failed: Annotated[Count, Field("of those, responses with a status of 500 or more")]
     p50_ms: Annotated[Milliseconds | None, Field("null with cold starts only")]
