@@ -41,7 +41,7 @@ WIDE = """
   return {page: document.documentElement.scrollWidth, width, found: found.slice(0, 5)};
 })()
 """
-"""What is wider than the window, with each details element open."""
+"""Widths of a page and its window, and the elements that are wider; opens each details element."""
 CONTRAST = """
 (() => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
@@ -74,7 +74,7 @@ CONTRAST = """
   return {seen, found: [...new Set(found)]};
 })()
 """
-"""Texts whose contrast to their ground is below 4.5, with each details element open."""
+"""Texts whose contrast to their ground is below 4.5; opens each details element."""
 
 
 class Browser:
