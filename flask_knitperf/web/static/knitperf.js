@@ -488,8 +488,21 @@ async function freshPage() {
 function isInUse(main) {
   const active = document.activeElement;
   const isTyping = active !== null && main.contains(active) && active.matches("input, select, textarea");
-  return isTyping || main.querySelector("details.confirm[open], .zoom[visibility=visible]") !== null
+  const isBusy = main.querySelector("details.confirm[open], .zoom[visibility=visible]") !== null;
+  return isTyping || isBusy || hasChangedFields(main)
     || !(document.getSelection()?.isCollapsed ?? true);
+}
+
+/**
+ * Return whether a field has another value than the page gave it.
+ * @param {HTMLElement} main
+ */
+function hasChangedFields(main) {
+  const fields = /** @type {NodeListOf<HTMLInputElement>} */ (main.querySelectorAll("input, textarea"));
+  const isOther = [...fields].some(field =>
+    field.value !== field.defaultValue || field.checked !== field.defaultChecked);
+  return isOther || [...main.querySelectorAll("select")].some(select =>
+    select.value !== (select.querySelector("option[selected]") ?? select.options[0])?.getAttribute("value"));
 }
 
 const KEPT = "details, .scroll, a, button, summary, [tabindex]";
