@@ -419,8 +419,9 @@ class LivePage {
       const element = now.querySelector(name);
       if (element !== null) element.textContent = value;
     };
-    text(".value", rateText(rate));
-    text(".more", `p95 ${durationText(live.minute.p95_ms)}, ${live.in_flight} in flight`);
+    const [number, unit] = rateText(rate).split(/\u00a0(?=request)/);
+    text(".value", number);
+    text(".about", `${unit}, p95 ${durationText(live.minute.p95_ms)}, ${live.in_flight} in flight`);
     const bars = now.querySelector("svg");
     if (bars !== null) bars.replaceChildren(...this.bars());
     now.hidden = false;
