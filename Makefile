@@ -105,7 +105,7 @@ browser:
 	fi
 	fail "the tests open the pages in a real browser, and there is no Chromium. Install it (Debian: apt-get install chromium), or name it: make test CHROMIUM=/path/to/chromium"
 
-lint: env ## style, types (Linux and Windows), and the layers of imports
+lint: env ## style, types (Linux and Windows), the layers of imports, and the script of the pages
 	@eval "$$FUNCTIONS"
 	say "ruff: style"
 	$(PY) -m ruff check .
@@ -119,6 +119,17 @@ lint: env ## style, types (Linux and Windows), and the layers of imports
 	cat .mypy_cache/win32.txt
 	say "import-linter: imports point down"
 	$(PY) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
+	say "tsc, eslint: types and style of the script of the pages"
+	cd tests/web/script
+	if ! command -v npm >/dev/null; then
+		echo "Skipped: there is no npm on this machine."
+	elif [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund --ignore-scripts --fetch-retries 0; then
+		npm run --silent lint || fail "the script of the pages; see above."
+	elif npm ping --fetch-retries 0 >/dev/null 2>&1; then
+		fail "the packages that check the script could not be installed; the reason is above."
+	else
+		echo "Skipped: the registry of npm cannot be reached."
+	fi
 
 test: env browser lint ## all checks and tests, with the coverage floors
 	@eval "$$FUNCTIONS"
@@ -219,6 +230,6 @@ docs: env ## build the documentation in docs/_build/html; a warning is an error
 
 clean: ## remove everything that was built, .venv too
 	@rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	rm -rf .coverage .coverage.* htmlcov build dist docs/_build ./*.egg-info
+	rm -rf .coverage .coverage.* htmlcov build dist docs/_build tests/web/script/node_modules ./*.egg-info
 	find flask_knitperf \( -name '_speedups.*.so' -o -name '_speedups.*.pyd' \) -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -157,7 +157,7 @@ class LiveJobs:
     # -- reading -------------------------------------------------------------------------------------
 
     def read(self, after: int = 0, page: str = "") -> Live | None:
-        """Return the figures and leave a mark; ``None`` where there are none yet.
+        """Return the figures and leave a mark; ``None`` where there are none of now.
 
         Args:
             after: sequence number up to which the points are known.
@@ -170,7 +170,9 @@ class LiveJobs:
             self._pages[page[:16]] = now
         self._mark(run, now)
         document = self._document_of(run / _FILE)
-        if document is None or after > document["sequence"]:
+        if document is None or abs(now - document["sequence"] / 1000) > WATCHED_S:
+            return None  # written while an earlier page was open
+        if after > document["sequence"]:
             return document
         return {
             **document,

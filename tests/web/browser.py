@@ -29,6 +29,53 @@ _TRAMPOLINE = (
     "os.dup2(a, 3); os.dup2(b, 4); os.close(a); os.close(b); os.execv(sys.argv[3], sys.argv[3:])"
 )
 
+WIDE = """
+(() => {
+  document.querySelectorAll('details').forEach(d => d.open = true);
+  const width = document.documentElement.clientWidth, found = [];
+  for (const e of document.querySelectorAll('body *')) {
+    const box = e.getBoundingClientRect();
+    if (box.width && box.right > width + 0.5 && getComputedStyle(e).position !== 'absolute')
+      found.push(e.tagName + '.' + (e.className.baseVal ?? e.className) + ' to ' + box.right);
+  }
+  return {page: document.documentElement.scrollWidth, width, found: found.slice(0, 5)};
+})()
+"""
+"""Widths of a page and its window, and the elements that are wider; opens each details element."""
+CONTRAST = """
+(() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = colour => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * x + .7152 * y + .0722 * z;
+  };
+  const ground = e => {
+    for (; e; e = e.parentElement) {
+      const found = rgba(getComputedStyle(e).backgroundColor);
+      if (found[3] === 255) return found;
+    }
+    return rgba(getComputedStyle(document.documentElement).colorScheme === 'dark' ? '#000' : '#fff');
+  };
+  document.querySelectorAll('details').forEach(d => d.open = true);
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  let seen = 0;
+  for (let node; node = walk.nextNode();) {
+    const e = node.parentElement;
+    if (!node.data.trim() || !e.getClientRects().length) continue;
+    const [a, b] = [light(rgba(getComputedStyle(e).color)), light(ground(e))];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    seen += 1;
+    if (ratio < 4.5) found.push(ratio.toFixed(2) + ': ' + node.data.trim().slice(0, 40));
+  }
+  return {seen, found: [...new Set(found)]};
+})()
+"""
+"""Texts whose contrast to their ground is below 4.5; opens each details element."""
+
 
 class Browser:
     """One browser process with one tab.

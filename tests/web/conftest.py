@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import cachetools
 import pytest
-from flask import Request, request
+from flask import Flask, Request, request
 
 from ..conftest import FakeTime, app_maker
+from .browser import PROGRAM, Browser
 from .clients import ADMITTED, TOKEN, form, session_of
+from .local_server import servers
+
+NEEDS_BROWSER = [
+    pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on this machine"),
+    pytest.mark.skipif(sys.platform == "win32", reason="speaks through inherited descriptors"),
+]
+"""Marks of the modules that open the pages in a browser."""
 
 
 def is_admitted(request: Request) -> bool:
@@ -31,6 +40,25 @@ def opened(make_app: Callable[..., Any]) -> Callable[..., Any]:
         return make_app(**{"KNITPERF_ACCESS_TOKEN": TOKEN, **config})
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert PROGRAM is not None
+    process = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def serve(make_app: Callable[..., Any]) -> Iterator[Callable[[Flask], str]]:
+    """Return a function (:func:`servers`) whose servers run as long as the test.
+
+    They end before the applications do: an open page polls, and a request would start a closed
+    application again.
+    """
+    with servers() as start:
+        yield start
 
 
 @pytest.fixture

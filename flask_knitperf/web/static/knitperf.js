@@ -10,21 +10,27 @@ const MINUTE_MS = 60_000;
 const POLL_MS = 2_000;
 const LONGEST_POLL_MS = MINUTE_MS;
 const REFRESH_MS = 30_000;
+const COST_FACTOR = 1000;
+const FEW_PAGES = 5;
 const OLD_MS = 10_000;
+const LONGEST_ANSWER_MS = 10_000;
+const NBSP = "\u00a0";
 const SVG = "http://www.w3.org/2000/svg";
 const SHORTEST_DRAG_PX = 8;
 
 // -- times in the viewer's zone --------------------------------------------------------------------
 
-/** @type {Record<string, Intl.DateTimeFormatOptions>} */
+/**
+ * The forms of times of the server, each as a locale that has it and its options.
+ * @type {Record<string, [string, Intl.DateTimeFormatOptions]>}
+ */
 const FORMS = {
-  second: { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false },
-  time: { hour: "2-digit", minute: "2-digit", hour12: false },
-  day: { month: "short", day: "2-digit" },
-  full: {
-    year: "numeric", month: "2-digit", day: "2-digit",
-    hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false,
-  },
+  second: ["sv-SE", { hour: "2-digit", minute: "2-digit", second: "2-digit" }],
+  time: ["sv-SE", { hour: "2-digit", minute: "2-digit" }],
+  day: ["en-US", { month: "short", day: "2-digit" }],
+  full: ["sv-SE", {
+    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  }],
 };
 
 /**
@@ -32,7 +38,7 @@ const FORMS = {
  * @param {string} form a key of FORMS
  */
 export function timeText(seconds, form) {
-  return new Intl.DateTimeFormat("en-GB", FORMS[form]).format(new Date(seconds * 1000));
+  return new Intl.DateTimeFormat(...FORMS[form]).format(new Date(seconds * 1000));
 }
 
 /** @param {ParentNode} root */
@@ -68,6 +74,7 @@ class Chart {
     this.slot = Number(slot);
     this.left = Number(left);
     this.right = Number(right);
+    this.figure = figure;
     this.name = figure.dataset.chart ?? "chart";
     this.svg = /** @type {SVGSVGElement} */ (figure.querySelector("svg"));
     this.readout = /** @type {HTMLElement} */ (figure.querySelector(".readout"));
@@ -180,15 +187,23 @@ class Chart {
     this.chosen = index;
     this.cursor.setAttribute("visibility", index === null ? "hidden" : "visible");
     if (index === null) {
+      delete this.figure.dataset.chosen;
       this.readout.textContent = this.resting;
       return;
     }
+    this.figure.dataset.chosen = this.rows[index].dataset.at;
     const x = this.x(this.startOf(index) + this.slot / 2);
     this.cursor.setAttribute("transform", `translate(${x} 0)`);
     const [time, ...cells] = [...this.rows[index].cells].map(cell => cell.textContent ?? "");
     const figures = cells.map((text, place) =>
       text.includes(this.heads[place].replace(/s$/, "")) ? text : `${this.heads[place]} ${text}`);
     this.readout.textContent = `${time}: ${figures.join(", ")}`;
+  }
+
+  /** @param {string | undefined} at start of a row, in seconds since the epoch */
+  chooseAt(at) {
+    const index = this.rows.findIndex(row => row.dataset.at === at);
+    if (index >= 0) this.choose(index);
   }
 
   /** @returns {HTMLButtonElement} */
@@ -262,27 +277,78 @@ async function savePicture(svg, name) {
 /**
  * @typedef {{at: string, sequence: number, seconds: number, count: number, failed: number}} LivePoint
  * @typedef {{
- *   sequence: number, run: string, workers: number, in_flight: number, requests: number,
+ *   sequence: number, run: string, workers: number, in_flight: number, requests: number, pages: number,
  *   firing: number | null, points: LivePoint[],
  *   minute: {seconds: number, count: number, failed: number, p50_ms: number | null, p95_ms: number | null},
  * }} Live
  */
 
 /**
+ * Return how much less often each page asks, so that many of them ask no more than a few.
+ * @param {number} pages that are open
+ */
+function patience(pages) {
+  return Math.max(1, pages / FEW_PAGES);
+}
+
+/**
  * Return the pause before the next poll.
  * @param {number} failures polls that have failed in a row
  * @param {number} chance between 0 and 1
+ * @param {number} pages that are open
  */
-export function pollPause(failures, chance) {
-  return Math.min(LONGEST_POLL_MS, POLL_MS * 2 ** failures) * (0.9 + 0.2 * chance);
+export function pollPause(failures, chance, pages = 1) {
+  return Math.min(LONGEST_POLL_MS, POLL_MS * patience(pages) * 2 ** failures) * (0.9 + 0.2 * chance);
+}
+
+/**
+ * Return the least time between two contents of a page: a page takes a thousandth of a core at most.
+ * @param {number} cost milliseconds that the server took for it
+ * @param {number} pages that are open
+ */
+export function refreshPause(cost, pages) {
+  return Math.max(REFRESH_MS, cost * COST_FACTOR) * patience(pages);
+}
+
+/** @param {readonly PerformanceServerTiming[] | string | null} timing entries, or the header */
+export function costOf(timing) {
+  if (typeof timing === "string") return Number(/page;dur=([\d.]+)/.exec(timing)?.[1] ?? 0);
+  return timing?.find(entry => entry.name === "page")?.duration ?? 0;
+}
+
+/**
+ * The units of the server: name, milliseconds, from which duration on, and below which amount with a decimal.
+ * @type {[string, number, number, number][]}
+ */
+const DURATIONS = [
+  ["h", 3_600_000, 7_196_400, 9.95], ["min", MINUTE_MS, 599_500, 9.95], ["s", 1000, 995, 99.95],
+  ["ms", 1, 0.995, 9.95], ["µs", 1e-3, 0.995e-3, 0], ["ns", 1e-6, 0, 0],
+];
+
+/**
+ * @param {number} value
+ * @param {number} decimals
+ */
+function grouped(value, decimals) {
+  return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
 }
 
 /** @param {number | null} ms */
 export function durationText(ms) {
   if (ms === null) return "–";
-  if (ms < 1) return `${Math.round(ms * 1000)} µs`;
-  if (ms < 1000) return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
-  return ms < MINUTE_MS ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / MINUTE_MS)} min`;
+  if (ms === 0) return `0${NBSP}ms`;
+  const [name, worth, , decimalBelow] = DURATIONS.find(([, , starts]) => ms >= starts) ?? DURATIONS[0];
+  return `${grouped(ms / worth, ms / worth < decimalBelow ? 1 : 0)}${NBSP}${name}`;
+}
+
+/** @param {number} perSecond requests */
+export function rateText(perSecond) {
+  /** @type {[string, number][]} */
+  const periods = [["s", 1], ["min", 60], ["h", 3600]];
+  const [name, seconds] = periods.find(([, length]) => perSecond * length >= 0.995) ?? periods[2];
+  const value = perSecond * seconds;
+  const text = grouped(value, Number.isInteger(value) || value >= 99.95 ? 0 : 1);
+  return `${text === "0.0" ? `<${NBSP}0.1` : text}${NBSP}request${text === "1" ? "" : "s"}/${name}`;
 }
 
 /** Polls, states how old the figures are, and replaces the content of the page when it has changed. */
@@ -297,8 +363,14 @@ class LivePage {
     this.after = 0;
     this.etag = "";
     this.failures = 0;
+    this.isAsking = false;
+    this.name = Math.random().toString(36).slice(2, 10);
+    const [opened] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
+    this.cost = costOf(opened?.serverTiming ?? null);
     /** @type {Live | null} */
     this.shown = null;
+    /** @type {Live | null} */
+    this.rendered = null;
     /** @type {LivePoint[]} */
     this.points = [];
     this.freshAt = performance.now();
@@ -317,7 +389,6 @@ class LivePage {
   /** @param {HTMLButtonElement} button */
   pause(button) {
     this.paused = !this.paused;
-    button.setAttribute("aria-pressed", String(this.paused));
     button.textContent = this.paused ? "Go on" : "Pause";
     document.body.classList.toggle("paused", this.paused);
     this.showState();
@@ -330,18 +401,23 @@ class LivePage {
   }
 
   async poll() {
+    if (this.isAsking) return;
+    this.isAsking = true;
     const delivered = await this.ask().catch(() => false);
+    this.isAsking = false;
     this.failures = delivered ? 0 : this.failures + 1;
     this.showState();
     window.clearTimeout(this.timer);
     if (document.hidden || this.paused || this.stopped) return;
-    this.timer = window.setTimeout(() => void this.poll(), pollPause(this.failures, Math.random()));
+    const pause = pollPause(this.failures, Math.random(), this.shown?.pages);
+    this.timer = window.setTimeout(() => void this.poll(), pause);
   }
 
   /** @returns {Promise<boolean>} whether the server has answered */
   async ask() {
     const headers = this.etag ? { "If-None-Match": this.etag } : undefined;
-    const response = await fetch(`${this.url}?after=${this.after}`, { headers, cache: "no-store" });
+    const signal = AbortSignal.timeout(LONGEST_ANSWER_MS);
+    const response = await fetch(`${this.url}?after=${this.after}&page=${this.name}`, { headers, signal, cache: "no-store" });
     if ([401, 403, 404].includes(response.status)) this.stopped = "Signed out: reload the page";
     if (response.status === 204 || response.status === 304) return true;
     if (!response.ok) return false;
@@ -352,22 +428,20 @@ class LivePage {
 
   /** @param {Live} live */
   show(live) {
-    const before = this.shown;
     if (live.sequence < this.after) this.points = [];
     this.points = [...this.points, ...live.points].slice(-150);
     this.after = live.sequence;
     this.shown = live;
+    this.rendered ??= live;
     this.freshAt = performance.now();
     this.showMinute(live);
-    if (before === null) return;
-    const isOther = before.run !== live.run || before.firing !== live.firing;
-    const isDue = this.freshAt - this.refreshedAt > REFRESH_MS && this.requestsShown !== live.requests;
+    const isOther = this.rendered.run !== live.run || this.rendered.firing !== live.firing;
+    const isDue = this.freshAt - this.refreshedAt > refreshPause(this.cost, live.pages) && this.rendered.requests !== live.requests;
     if (isOther || isDue) void this.refresh(live);
   }
 
   /** @param {Live} live */
   showMinute(live) {
-    this.requestsShown ??= live.requests;
     const now = document.getElementById("now");
     if (now === null || live.minute.seconds === 0) return;
     const rate = live.minute.count / live.minute.seconds;
@@ -375,8 +449,9 @@ class LivePage {
       const element = now.querySelector(name);
       if (element !== null) element.textContent = value;
     };
-    text(".value", `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} requests/s`);
-    text(".more", `p95 ${durationText(live.minute.p95_ms)}, ${live.in_flight} in flight`);
+    const [number, unit] = rateText(rate).split(/\u00a0(?=request)/);
+    text(".value", number);
+    text(".about", `${unit}, p95 ${durationText(live.minute.p95_ms)}, ${live.in_flight} in flight`);
     const bars = now.querySelector("svg");
     if (bars !== null) bars.replaceChildren(...this.bars());
     now.hidden = false;
@@ -400,23 +475,27 @@ class LivePage {
   async refresh(live) {
     const main = /** @type {HTMLElement} */ (document.querySelector("main"));
     if (new URL(location.href).searchParams.has("until") || isInUse(main)) return;
+    const before = this.rendered;
+    this.rendered = live;
     this.refreshedAt = performance.now();
-    const response = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
-    if (!response.ok || isInUse(main)) return;
-    const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    const content = page.querySelector("main");
-    if (content === null) return;
-    replaceContent(main, content);
-    document.querySelector(".side nav")?.replaceWith(page.querySelector(".side nav") ?? "");
-    this.requestsShown = live.requests;
-    enliven(main);
-    this.showMinute(live);
+    const [page, cost] = await freshPage().catch(() => [null, 0]);
+    if (page === null) return;
+    this.cost = cost;
+    if (this.paused || isInUse(main)) {
+      this.rendered = before;
+      return;
+    }
+    for (const selector of ["main", ".side nav"]) {
+      const [old, content] = [document, page].map(root => root.querySelector(selector));
+      if (old && content) replaceContent(old, content);
+    }
+    this.showMinute(this.shown ?? live);
   }
 
   showState() {
     const text = /** @type {HTMLElement} */ (this.line.querySelector(".text"));
     const age = performance.now() - this.freshAt;
-    const isOld = this.stopped !== "" || (age > OLD_MS && !this.paused && !document.hidden);
+    const isOld = this.stopped !== "" || (age > OLD_MS * patience(this.shown?.pages ?? 1) && !this.paused && !document.hidden);
     document.body.classList.toggle("old", isOld && this.shown !== null);
     const seconds = Math.round(age / 1000);
     const workers = this.shown === null ? "" : `, ${this.shown.workers} worker${this.shown.workers === 1 ? "" : "s"}`;
@@ -429,51 +508,96 @@ class LivePage {
 }
 
 /**
- * Return whether someone works with the content: a form, a question, or marked text.
+ * Return the page as it is now and its cost in milliseconds, no page where the server refuses it.
+ * @returns {Promise<[Document | null, number]>}
+ */
+async function freshPage() {
+  const response = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+  if (!response.ok) return [null, 0];
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  return [page, costOf(response.headers.get("Server-Timing"))];
+}
+
+/**
+ * Return whether someone works with the content: a form, a question, a chart being zoomed, or marked text.
  * @param {HTMLElement} main
  */
 function isInUse(main) {
   const active = document.activeElement;
   const isTyping = active !== null && main.contains(active) && active.matches("input, select, textarea");
-  return isTyping || main.querySelector("details.confirm[open]") !== null
+  const isBusy = main.querySelector("details.confirm[open], .zoom[visibility=visible]") !== null;
+  return isTyping || isBusy || hasChangedFields(main)
     || !(document.getSelection()?.isCollapsed ?? true);
 }
 
-/** @param {ParentNode} root */
-function detailsByKey(root) {
-  /** @type {Map<string, HTMLDetailsElement>} */
+/**
+ * Return whether a field has another value than the page gave it.
+ * @param {HTMLElement} main
+ */
+function hasChangedFields(main) {
+  const fields = /** @type {NodeListOf<HTMLInputElement>} */ (main.querySelectorAll("input, textarea"));
+  const isOther = [...fields].some(field =>
+    field.value !== field.defaultValue || field.checked !== field.defaultChecked);
+  return isOther || [...main.querySelectorAll("select")].some(select =>
+    select.value !== (select.querySelector("option[selected]") ?? select.options[0])?.getAttribute("value"));
+}
+
+const KEPT = "details, .scroll, a, button, summary, [tabindex]";
+
+/**
+ * Return elements by a key that the same element of a fresh page has too.
+ * @param {ParentNode} root
+ * @returns {Map<string, HTMLElement>}
+ */
+function keptElements(root) {
   const known = new Map();
-  for (const details of root.querySelectorAll("details")) {
-    const place = details.closest("[id]")?.id ?? "";
-    const label = details.closest("section")?.getAttribute("aria-labelledby") ?? "";
-    let key = `${label} ${place}`;
-    while (known.has(key)) key += "+";
-    known.set(key, details);
+  const counts = new Map();
+  for (const element of root.querySelectorAll(KEPT)) {
+    const section = element.closest("section")?.getAttribute("aria-labelledby");
+    const alike = [element.localName, section, element.closest("[id]")?.id, element.getAttribute("href")].join(" ");
+    const count = counts.get(alike) ?? 0;
+    counts.set(alike, count + 1);
+    known.set(`${alike} ${count}`, element);
   }
   return known;
 }
 
 /**
- * Replace the content of a page, and keep what is open, where the focus is, and what is scrolled.
- * @param {HTMLElement} main
+ * Replace the content of an element, and keep what is open, focused, scrolled and chosen in charts.
+ * @param {Element} old
  * @param {Element} content
  */
-export function replaceContent(main, content) {
-  const opened = [...detailsByKey(main)].filter(([, details]) => details.open).map(([key]) => key);
-  const focusable = "a, button, summary, svg[tabindex]";
-  const index = [...main.querySelectorAll(focusable)].indexOf(/** @type {Element} */ (document.activeElement));
-  const text = document.activeElement?.textContent;
-  main.replaceChildren(...content.childNodes);
-  const known = detailsByKey(main);
-  for (const key of opened) known.get(key)?.setAttribute("open", "");
-  const same = /** @type {HTMLElement | undefined} */ ([...main.querySelectorAll(focusable)][index]);
-  if (index >= 0 && same?.textContent === text) same?.focus({ preventScroll: true });
+export function replaceContent(old, content) {
+  const before = [...keptElements(old)].map(([key, element]) => ({
+    key, open: /** @type {HTMLDetailsElement} */ (element).open, left: element.scrollLeft, top: element.scrollTop,
+    isFocused: element === document.activeElement,
+  }));
+  const chosen = new Map([...old.querySelectorAll("figure[data-chosen]")].map(figure => {
+    const { chart, chosen: at } = /** @type {HTMLElement} */ (figure).dataset;
+    return [chart, at];
+  }));
+  old.replaceChildren(...content.childNodes);
+  enliven(old, chosen);
+  const known = keptElements(old);
+  for (const { key, open, left, top, isFocused } of before) {
+    const element = known.get(key);
+    if (element === undefined) continue;
+    if (element instanceof HTMLDetailsElement) element.open = open;
+    if (left || top) element.scrollTo(left, top);
+    if (isFocused) element.focus({ preventScroll: true });
+  }
 }
 
-/** @param {ParentNode} root */
-function enliven(root) {
+/**
+ * @param {ParentNode} root
+ * @param {Map<string | undefined, string | undefined>} chosen start of the chosen row, by the name of a chart
+ */
+function enliven(root, chosen = new Map()) {
   showLocalTimes(root);
-  for (const figure of root.querySelectorAll("figure[data-chart]")) new Chart(/** @type {HTMLElement} */ (figure));
+  for (const figure of root.querySelectorAll("figure[data-chart]")) {
+    const chart = new Chart(/** @type {HTMLElement} */ (figure));
+    chart.chooseAt(chosen.get(chart.name));
+  }
 }
 
 if (typeof document !== "undefined") {

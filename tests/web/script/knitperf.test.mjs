@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { script } from "./module.mjs";
+
+const { durationText, pollPause, rateText, replaceContent, spanUrl, timeText } = script;
+const NBSP = "\u00a0";
+
+test("a time is in the zone of the viewer", () => {
+  process.env.TZ = "America/St_Johns";
+  assert.equal(timeText(0, "full"), "1969-12-31 20:30:00");
+  process.env.TZ = "Asia/Kathmandu";
+  assert.equal(timeText(1_700_000_000, "full"), "2023-11-15 03:58:20");
+});
+
+test("midnight is the hour zero", () => {
+  process.env.TZ = "UTC";
+  assert.equal(timeText(1_700_006_400, "time"), "00:00");
+  assert.equal(timeText(1_700_006_400, "full"), "2023-11-15 00:00:00");
+});
+
+test("a time has the form that its element names", () => {
+  process.env.TZ = "UTC";
+  assert.deepEqual(
+    ["second", "time", "day", "full"].map(form => timeText(1_709_597_105, form)),
+    ["00:05:05", "00:05", "Mar 05", "2024-03-05 00:05:05"],
+  );
+});
+
+test("another span keeps the query but for the window and the answer to a command", () => {
+  const url = new URL(spanUrl("http://mill/perf/why?of=a%26b&method=GET&window=1h&done=clear", 60, 120));
+  assert.equal(url.pathname, "/perf/why");
+  assert.deepEqual(Object.fromEntries(url.searchParams), {
+    of: "a&b", method: "GET", since: "1970-01-01T00:01:00", until: "1970-01-01T00:02:00",
+  });
+});
+
+test("another span replaces the one before, in whole seconds", () => {
+  const url = new URL(spanUrl("http://mill/perf/?since=2024-01-01&until=2024-01-02#endpoints", 59.6, 119.5));
+  assert.equal(url.searchParams.get("since"), "1970-01-01T00:01:00");
+  assert.equal(url.searchParams.get("until"), "1970-01-01T00:02:00");
+  assert.equal(url.searchParams.getAll("since").length, 1);
+});
+
+test("the pause doubles with each failure up to a minute, give or take a tenth", () => {
+  assert.deepEqual([0, 1, 2, 3, 4, 5, 50].map(failures => pollPause(failures, 0.5)),
+    [2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+  assert.equal(pollPause(0, 0), 1800);
+  assert.ok(Math.abs(pollPause(0, 1) - 2200) < 1e-6);
+});
+
+test("a duration has the unit that suits it", () => {
+  const texts = {
+    0: "0 ms", 0.0004: "400 ns", 0.4: "400 µs", 0.9949: "995 µs", 0.995: "1.0 ms", 9.94: "9.9 ms", 9.96: "10 ms",
+    230: "230 ms", 994.9: "995 ms", 995: "1.0 s", 5600: "5.6 s", 60_000: "60.0 s", 599_400: "599 s",
+    600_000: "10 min", 7_200_000: "2.0 h", 4e9: "1,111 h",
+  };
+  for (const [ms, text] of Object.entries(texts)) assert.equal(durationText(Number(ms)), text.replace(" ", NBSP));
+  assert.equal(durationText(null), "–");
+});
+
+test("a rate is per second, minute or hour", () => {
+  const texts = [
+    [12.44, "12.4 requests/s"], [2, "2 requests/s"], [1, "1 request/s"], [1234.6, "1,235 requests/s"],
+    [0.5, "30 requests/min"], [1 / 60, "1 request/min"], [1 / 600, "6 requests/h"], [0, "0 requests/h"],
+  ];
+  for (const [perSecond, text] of texts) assert.equal(rateText(perSecond), text.replace(" ", NBSP));
+});
+
+test("a rate that is not zero is never shown as zero", () => {
+  assert.equal(rateText(1e-6), `<${NBSP}0.1${NBSP}requests/h`);
+});
+
+test("the module does nothing where there is no page", () => {
+  assert.equal(typeof document, "undefined");
+  assert.equal(typeof replaceContent, "function");
+});
