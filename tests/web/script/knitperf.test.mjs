@@ -3,7 +3,9 @@ import { test } from "node:test";
 
 import { script } from "./module.mjs";
 
-const { durationText, pollPause, rateText, replaceContent, spanUrl, timeText } = script;
+const {
+  costOf, durationText, pollPause, rateText, refreshPause, replaceContent, spanUrl, timeText,
+} = script;
 const NBSP = "\u00a0";
 
 test("a time is in the zone of the viewer", () => {
@@ -74,4 +76,19 @@ test("a rate that is not zero is never shown as zero", () => {
 test("the module does nothing where there is no page", () => {
   assert.equal(typeof document, "undefined");
   assert.equal(typeof replaceContent, "function");
+});
+
+test("many open pages together poll as often as five", () => {
+  assert.deepEqual([1, 5, 10, 20].map(pages => pollPause(0, 0.5, pages)), [2000, 2000, 4000, 8000]);
+});
+
+test("a page that the server takes long for is replaced less often", () => {
+  assert.deepEqual([0, 30, 80].map(cost => refreshPause(cost, 1)), [30_000, 30_000, 80_000]);
+  assert.equal(refreshPause(80, 20), 320_000);
+});
+
+test("the cost of a page is read from its header and from its entry", () => {
+  assert.equal(costOf("page;dur=83.4"), 83.4);
+  assert.equal(costOf([{ name: "page", duration: 12 }]), 12);
+  assert.deepEqual([null, "", "other;dur=3", []].map(costOf), [0, 0, 0, 0]);
 });
