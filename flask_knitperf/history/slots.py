@@ -115,7 +115,7 @@ def milliseconds(requests: Histogram, share: float) -> float | None:
 
 
 def heat(points: Sequence[Histogram]) -> Heat:
-    """Return how many requests of each point fall into bands of equal ratio.
+    """Return the number of requests of each point in bands of equal ratio.
 
     Args:
         points: response times in nanoseconds.

@@ -178,7 +178,7 @@ def _per_second(value: float) -> str:
 def _saturation(
     one: SaturationRow, sparked: Callable[[Sequence[float | None]], Values]
 ) -> Values | None:  # fmt: skip
-    """Return how far a resource was used, ``None`` where it was not measured."""
+    """Return the use of a resource, ``None`` where it was not measured."""
     known = [value for value in one["values"] if value is not None]
     if not known:
         return None

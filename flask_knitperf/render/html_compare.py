@@ -47,7 +47,7 @@ _RELEASE_CHANGES = {**CHANGES, "gone": "not called since"}
 
 
 def release_changes(document: ComparisonReport | None) -> Values | None:
-    """Return what a release changed, for the overview: a few endpoints by name, the others counted."""
+    """Return the changes of a release for the overview: a few endpoints by name, the others counted."""
     if document is None or not document["rows"]:
         return None
     rows = document["rows"]

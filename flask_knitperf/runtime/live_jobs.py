@@ -1,10 +1,10 @@
 """Live figures: while a page is open, one worker writes what happened in the last seconds.
 
 A page polls every two seconds. A poll leaves a *mark*, the time of a file in the directory of the run.
-While that is fresh, the housekeeper of one worker writes the figures every two seconds, and whichever
-worker is asked answers from that file: a poll costs no report. Nothing is written where nobody polls.
+While that is fresh, the housekeeper of one worker writes the figures every two seconds, and any worker
+answers a poll from that file: a poll costs no report. Without polls nothing is written.
 
-The writer is whoever wrote last; another worker takes over once its file is old. Two that begin at once
+The latest writer goes on; another worker takes over once its file is old. Two that begin at once
 both write, and one of them stops at its next turn. No lock is left behind where a writer is killed.
 """
 
@@ -46,7 +46,7 @@ _SCHEMA: Literal["flask-knitperf/live/1"] = "flask-knitperf/live/1"
 
 
 class _Slot(NamedTuple):
-    """What ended between two writes: warm requests as a histogram, all by number."""
+    """Requests that ended between two writes: warm requests as a histogram, all by number."""
 
     at: float
     seconds: float
@@ -198,7 +198,7 @@ class LiveJobs:
 
 
 def _is_watched(run: Path, now: float) -> bool:
-    """Return whether a page has polled lately."""
+    """Return whether a page has polled recently."""
     try:
         return abs(now - (run / _MARK).stat().st_mtime) < WATCHED_S
     except OSError:

@@ -185,7 +185,7 @@ class Pages:
         return _data(document, document["points"], "charts")
 
     def live(self) -> AnyResponse:
-        """Return what happened in the last seconds, to pages that are open."""
+        """Return the figures of the last seconds to pages that are open."""
         after = request.args.get("after", "0")
         if not (after.isascii() and after.isdigit()):
             raise ConfigurationError("after", after, "must be a number")

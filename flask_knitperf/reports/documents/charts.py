@@ -35,7 +35,7 @@ SaturationName = Literal["busy_share", "gil_pressure", "queue_p95_ms", "rss_mb"]
 
 
 class SaturationRow(TypedDict):
-    """How far one resource is used, at the points of the chart."""
+    """Use of one resource at the points of the chart."""
 
     name: SaturationName
     values: Annotated[
