@@ -91,7 +91,7 @@ class TimeAxis:
         ]
 
     def deploys(self, rows: Iterable[DeployRow]) -> list[Values]:
-        """Return the deploys within the axis; a release has a label where it begins."""
+        """Return the deploys within the axis; a release has a label where there is room."""
         marks: list[Values] = []
         release: str | None = None
         for row in rows:
@@ -105,9 +105,12 @@ class TimeAxis:
                     "width": round(len(label) * _CHARACTER + 8, 1),
                     "label_x": min(self.x(at), self._box.right - len(label) * _CHARACTER - 8),
                 })  # fmt: skip
-        labels = [mark for mark in marks if mark["label"]]
-        for mark in labels[:-_MAX_LABELS]:
-            mark["label"] = ""
+        shown, limit = 0, math.inf
+        for mark in reversed([mark for mark in marks if mark["label"]]):
+            if shown == _MAX_LABELS or mark["label_x"] + mark["width"] > limit:
+                mark["label"] = ""
+            else:
+                shown, limit = shown + 1, mark["label_x"]
         return marks
 
 
