@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from ..conftest import FakeTime
+from ..runtime.applications import without_thread
 from .clients import TOKEN
 from .reader import PAGES, document, page
 
@@ -183,13 +185,12 @@ def test_endpoints_are_searched_and_sorted_by_parameters(make_app: Callable[...,
 
 
 def test_the_overview_opens_with_a_damaged_history_and_states_that(
-    make_app: Callable[..., Any],
+    make_app: Callable[..., Any], time: FakeTime
 ) -> None:
-    mill = make_app(KNITPERF_ACCESS_TOKEN=TOKEN)
+    mill = without_thread(make_app(KNITPERF_ACCESS_TOKEN=TOKEN), time.clock())
     mill.get("/")
-    history = mill.session.history
-    with history._lock:
-        history._write(0)
+    time.pass_(60)
+    mill.session.history._write(0)
     address = mill.session.settings.history_url
     for row in (b"\x01", b"\x01\x04\xff\xff\xff\xff\x7f\x00", b"\xff"):
         with closing(sqlite3.connect(address, isolation_level=None)) as rows:
