@@ -91,8 +91,9 @@ class TimeAxis:
         ]
 
     def deploys(self, rows: Iterable[DeployRow]) -> list[Values]:
-        """Return the deploys within the axis; a release has a label where it begins."""
+        """Return the deploys within the axis; a release has a label where there is room."""
         marks: list[Values] = []
+        places: list[tuple[float, float]] = []  # of labels
         release: str | None = None
         for row in rows:
             at = seconds(row["at"])
@@ -100,14 +101,21 @@ class TimeAxis:
             if self.begins < at < self.ends:
                 text = row["release"] or ""
                 label = text if len(text) <= 14 else f"{text[:13]}…"
+                width = round(len(label) * _CHARACTER + 8, 1)
+                left = min(self.x(at), self._box.right - width)
+                places.append((left, left + width))
                 marks.append({
                     "x": self.x(at), "text": text or "deploy", "label": label if is_new else "",
-                    "width": round(len(label) * _CHARACTER + 8, 1),
-                    "label_x": min(self.x(at), self._box.right - len(label) * _CHARACTER - 8),
+                    "width": width, "label_x": left,
                 })  # fmt: skip
-        labels = [mark for mark in marks if mark["label"]]
-        for mark in labels[:-_MAX_LABELS]:
-            mark["label"] = ""
+        shown, limit = 0, math.inf
+        for mark, (left, right) in reversed(list(zip(marks, places, strict=True))):
+            if not mark["label"]:
+                continue
+            if shown == _MAX_LABELS or right > limit:
+                mark["label"] = ""
+            else:
+                shown, limit = shown + 1, left
         return marks
 
 

@@ -215,7 +215,7 @@ class Documents:
         )
 
     def release_changes(self) -> ComparisonReport | None:
-        """Return the changes of the present release, ``None`` where there is no earlier one.
+        """Return the changes of the present release.
 
         ``None`` where there is no earlier one, or where the history has no requests of it any more. At
         most a week of each is compared. The result is kept for a minute.

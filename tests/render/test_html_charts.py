@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -63,6 +64,20 @@ def test_a_small_line_has_a_gap_where_there_are_no_requests() -> None:
     assert shown is not None
     for name in ("requests", "p50", "p95"):
         assert shown["sparks"][name]["line"].count("M") == 2, name
+
+
+@pytest.mark.parametrize("distance", [1, 18, 300, 3000])
+def test_labels_of_deploys_do_not_overlap(distance: int) -> None:
+    deploys = [
+        {"at": moment(START + distance * number), "release": f"{number}" + "x" * (number % 20)}
+        for number in range(200)
+    ]
+    axis = TimeAxis(box(720.0, 220.0), START - 60, START + max(3600, distance * 200), 60)
+    marks: list[Any] = axis.deploys(deploys)  # type: ignore[arg-type]
+    labels = [mark for mark in marks if mark["label"]]
+    assert len(marks) == 200 and 1 <= len(labels) <= 6 and labels[-1] is marks[-1]
+    for mark, following in pairwise(labels):
+        assert mark["label_x"] + mark["width"] <= following["label_x"]
 
 
 @pytest.mark.parametrize("days", [1, 30, 60, 200, 400, 9000])

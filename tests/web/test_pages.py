@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from ..conftest import FakeTime
+from ..runtime.applications import without_thread
+from .clients import TOKEN
 from .reader import PAGES, document, page
 
 pytestmark = pytest.mark.usefixtures("shared_busy")  # created before a test requests it by name
@@ -177,3 +182,17 @@ def test_endpoints_are_searched_and_sorted_by_parameters(make_app: Callable[...,
     )
     assert "0 of " in shown(q='"><script>') and "<script>" not in shown(q='"><script>')
     assert client.get("/perf/?sort=x", headers={"Accept": "text/html"}).status_code == 400
+
+
+def test_the_overview_opens_with_a_damaged_history_and_states_that(
+    make_app: Callable[..., Any], time: FakeTime
+) -> None:
+    mill = without_thread(make_app(KNITPERF_ACCESS_TOKEN=TOKEN), time.clock())
+    mill.get("/")
+    time.pass_(60)
+    mill.session.history._write(0)
+    address = mill.session.settings.history_url
+    for row in (b"\x01", b"\x01\x04\xff\xff\xff\xff\x7f\x00", b"\xff"):
+        with closing(sqlite3.connect(address, isolation_level=None)) as rows:
+            rows.execute("UPDATE knitperf_rows SET data = ?", (row,))
+        assert "a row of the history is damaged" in page(mill, "/perf/?window=run").text
