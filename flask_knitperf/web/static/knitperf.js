@@ -284,7 +284,7 @@ async function savePicture(svg, name) {
  */
 
 /**
- * Return how much less often each page asks, so that many of them ask no more than a few.
+ * Return the factor of the pauses of a page, with which many pages poll as often as a few.
  * @param {number} pages that are open
  */
 function patience(pages) {
