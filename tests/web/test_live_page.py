@@ -25,6 +25,7 @@ from flask_knitperf.alerts.states import Phase, State
 from flask_knitperf.core.clock import Clock
 from flask_knitperf.history.databases import SQLite, database
 from flask_knitperf.history.store import opened
+from flask_knitperf.web.pages import Pages
 from tests.conftest import Mill, app_maker
 from tests.history.harness import Host, Run
 from tests.waiting import wait_for
@@ -101,7 +102,7 @@ class Page:
     def refresh(self) -> None:
         """Have the page fetch its content again, and wait until it is there."""
         self.value("document.querySelector('main').firstElementChild.id = 'before'")
-        self.skip(31)
+        self.skip(3600)
         self.write()
         self.poll("document.getElementById('before') === null")
 
@@ -256,6 +257,28 @@ def test_the_content_is_not_replaced_before_it_is_due(page: Page) -> None:
     assert page.value("pages") == 0
 
 
+def test_a_page_that_the_server_takes_long_for_is_replaced_less_often(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Pages.report
+
+    def slow(self: Pages) -> Any:
+        ends = time.thread_time() + 0.2
+        while time.thread_time() < ends:
+            pass
+        return real(self)
+
+    monkeypatch.setattr(Pages, "report", slow)
+    page.open()
+    page.poll(f"{STATE} === 'Live, 1 worker'")
+    page.skip(150)
+    page.step()
+    assert page.value("pages") == 0
+    page.skip(3600)
+    page.step()
+    wait_for(lambda: page.value("pages") == 1)
+
+
 def test_the_content_is_replaced_at_once_when_an_alert_fires(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,7 +290,7 @@ def test_the_content_is_replaced_at_once_when_an_alert_fires(
 def test_a_page_of_a_fixed_span_is_not_replaced(page: Page) -> None:
     page.open("/perf/?since=2024-01-01&until=2024-01-02")
     page.poll(f"{STATE} === 'Live, 1 worker'")
-    page.skip(31)
+    page.skip(3600)
     page.step()
     assert page.value("pages") == 0
 
@@ -396,7 +419,7 @@ def test_the_content_stays_while_a_person(page: Page, use: str) -> None:
     begin, end = IN_USE[use]
     page.value("window.search = document.querySelector('main input[type=search]')")
     page.value(begin)
-    page.skip(31)
+    page.skip(3600)
     page.step()
     assert page.value("pages") == 0
     page.value(end)
@@ -412,7 +435,7 @@ def test_the_content_stays_when_a_person_begins_to_type_while_it_is_fetched(page
         "  return real(url, options); }"
     )
     before = page.value(COUNT)
-    page.skip(31)
+    page.skip(3600)
     page.step()
     wait_for(lambda: page.value("pages") == 1)
     page.step()
@@ -428,7 +451,7 @@ def test_a_refresh_that_fails_leaves_the_page_as_it_is(
         "  if (String(url).includes('live.json')) return real(url, options);"
         "  pages += 1; return Promise.reject(new TypeError('refused')); }"
     )
-    page.skip(31)
+    page.skip(3600)
     page.step()
     assert page.value("pages") == 1
     page.step()
@@ -627,7 +650,7 @@ def test_the_content_stays_while_a_person_drags_over_a_chart(page: Page, tmp_pat
     page.poll(f"{STATE} === 'Live, 1 worker'")
     chart = ChartOnPage(page.browser, "load")
     chart.mouse("mousePressed", 0.5, 1)
-    page.skip(31)
+    page.skip(3600)
     page.step()
     assert page.value("pages") == 0
     chart.mouse("mouseReleased", 0.5)

@@ -284,7 +284,7 @@ async function savePicture(svg, name) {
  */
 
 /**
- * Return how much less often each page asks, so that many of them ask no more than a few.
+ * Return the factor of the pauses of a page, with which many pages poll as often as a few.
  * @param {number} pages that are open
  */
 function patience(pages) {
@@ -417,7 +417,8 @@ class LivePage {
   async ask() {
     const headers = this.etag ? { "If-None-Match": this.etag } : undefined;
     const signal = AbortSignal.timeout(LONGEST_ANSWER_MS);
-    const response = await fetch(`${this.url}?after=${this.after}&page=${this.name}`, { headers, signal, cache: "no-store" });
+    const url = `${this.url}?after=${this.after}&page=${this.name}`;
+    const response = await fetch(url, { headers, signal, cache: "no-store" });
     if ([401, 403, 404].includes(response.status)) this.stopped = "Signed out: reload the page";
     if (response.status === 204 || response.status === 304) return true;
     if (!response.ok) return false;
@@ -436,8 +437,8 @@ class LivePage {
     this.freshAt = performance.now();
     this.showMinute(live);
     const isOther = this.rendered.run !== live.run || this.rendered.firing !== live.firing;
-    const isDue = this.freshAt - this.refreshedAt > refreshPause(this.cost, live.pages) && this.rendered.requests !== live.requests;
-    if (isOther || isDue) void this.refresh(live);
+    const isDue = this.freshAt - this.refreshedAt > refreshPause(this.cost, live.pages);
+    if (isOther || (isDue && this.rendered.requests !== live.requests)) void this.refresh(live);
   }
 
   /** @param {Live} live */
@@ -478,15 +479,15 @@ class LivePage {
     const before = this.rendered;
     this.rendered = live;
     this.refreshedAt = performance.now();
-    const [page, cost] = await freshPage().catch(() => [null, 0]);
-    if (page === null) return;
-    this.cost = cost;
+    const fresh = await freshPage().catch(() => null);
+    if (fresh === null) return;
+    this.cost = fresh.cost;
     if (this.paused || isInUse(main)) {
       this.rendered = before;
       return;
     }
     for (const selector of ["main", ".side nav"]) {
-      const [old, content] = [document, page].map(root => root.querySelector(selector));
+      const [old, content] = [document, fresh.page].map(root => root.querySelector(selector));
       if (old && content) replaceContent(old, content);
     }
     this.showMinute(this.shown ?? live);
@@ -495,7 +496,8 @@ class LivePage {
   showState() {
     const text = /** @type {HTMLElement} */ (this.line.querySelector(".text"));
     const age = performance.now() - this.freshAt;
-    const isOld = this.stopped !== "" || (age > OLD_MS * patience(this.shown?.pages ?? 1) && !this.paused && !document.hidden);
+    const isLate = age > OLD_MS * patience(this.shown?.pages ?? 1);
+    const isOld = this.stopped !== "" || (isLate && !this.paused && !document.hidden);
     document.body.classList.toggle("old", isOld && this.shown !== null);
     const seconds = Math.round(age / 1000);
     const workers = this.shown === null ? "" : `, ${this.shown.workers} worker${this.shown.workers === 1 ? "" : "s"}`;
@@ -507,15 +509,12 @@ class LivePage {
   }
 }
 
-/**
- * Return the page as it is now and its cost in milliseconds, no page where the server refuses it.
- * @returns {Promise<[Document | null, number]>}
- */
+/** Return the page as it is now and its cost in milliseconds, null where the server refuses it. */
 async function freshPage() {
   const response = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
-  if (!response.ok) return [null, 0];
+  if (!response.ok) return null;
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  return [page, costOf(response.headers.get("Server-Timing"))];
+  return { page, cost: costOf(response.headers.get("Server-Timing")) };
 }
 
 /**
