@@ -109,7 +109,8 @@ class LiveJobs:
         snapshot = self._recorder.snapshot()
         self._add(snapshot, run, now)
         text = json.dumps(self._document(snapshot, run, now), separators=(",", ":"))
-        self._recorder.disk.save(run / _FILE, text.encode())
+        with SuppressOwn(OSError):  # a full disk: the page states that there is no answer
+            self._recorder.disk.save(run / _FILE, text.encode())
 
     def _is_led(self, run: Path, now: float) -> bool:
         """Return whether another worker has just written."""
