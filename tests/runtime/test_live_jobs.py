@@ -246,15 +246,15 @@ def test_a_run_without_a_directory_answers_without_figures(
     assert not (tmp_path / "gone").exists()
 
 
-def test_a_full_disk_is_no_failure_of_a_job(mill: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    live = mill.session.live
-    mill.get("/")
-    live.read()
+def test_a_full_disk_is_no_failure_of_a_job(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    poll(worker)
 
     def refuse(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(mill.session.recorder.disk, "save", refuse)
-        live.tick()
-    assert not mill.session.recorder.failures
+        patched.setattr(worker.session.recorder.disk, "save", refuse)
+        worker.session.live.tick()
+    assert not written(worker).exists()
+    worker.session.live.tick()
+    assert written(worker).exists()
