@@ -11,6 +11,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -460,6 +461,44 @@ def apprise_channel(web: Web, *more: str) -> AppriseChannel:
     return AppriseChannel((f"json://mill:{SECRET}@127.0.0.1:{web.port}/token", *more))
 
 
+ONE_CHILD = """
+import io, sys
+from flask_knitperf.alerts.apprise_child import main
+for request in sys.stdin:
+    sys.stdin = io.StringIO(request)
+    main()
+    print(flush=True)
+    sys.stdin = sys.__stdin__
+"""
+
+
+@pytest.fixture(scope="module")
+def one_child() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that takes the part of many children: the import of Apprise is most of their time."""
+    command = [sys.executable, "-c", ONE_CHILD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        yield child
+        assert child.stdin is not None
+        child.stdin.close()
+
+
+@pytest.fixture
+def by_one_child(one_child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the requests of channels be served by the child of this module."""
+
+    def run(command: list[str], *, input: bytes, **_: Any) -> subprocess.CompletedProcess[bytes]:  # noqa: A002
+        assert command[1:] == ["-m", "flask_knitperf.alerts.apprise_child"] and b"\n" not in input
+        assert one_child.stdin is not None and one_child.stdout is not None
+        one_child.stdin.write(input + b"\n")
+        one_child.stdin.flush()
+        lines = [one_child.stdout.readline() for _ in range(3)]
+        assert lines[0] == b"\n"  # the result starts with an empty line, and another one follows it
+        return subprocess.CompletedProcess(command, 0, b"".join(lines))
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+@pytest.mark.usefixtures("by_one_child")
 @HOSTILE_TEXTS
 def test_a_hostile_name_arrives_as_text_by_apprise(web: Web, text: str) -> None:
     message = hostile(text)
@@ -467,6 +506,11 @@ def test_a_hostile_name_arrives_as_text_by_apprise(web: Web, text: str) -> None:
     received = web.received[0].json
     assert received["title"] == title(message).strip()
     assert received["message"] == body(message)
+
+
+def test_a_message_arrives_by_a_child_of_its_own(web: Web) -> None:
+    apprise_channel(web).send(hostile(HOSTILE["HTML"]))
+    assert web.received[0].json["message"] == body(hostile(HOSTILE["HTML"]))
 
 
 def test_apprise_escapes_names_where_it_sends_html(post: Post) -> None:
@@ -487,6 +531,7 @@ def test_one_address_of_apprise_that_fails_is_an_error_without_its_secrets(web: 
     assert str(caught.value) == "Apprise could not deliver it to all addresses"
 
 
+@pytest.mark.usefixtures("by_one_child")
 @pytest.mark.parametrize(
     "url", [f"jsn://mill:{SECRET}@host", f"slack://{SECRET}", SECRET, "", f"tgram://{SECRET}/1\0"]
 )
@@ -545,9 +590,10 @@ def test_a_child_that_hangs_is_killed_after_a_time(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channels, "APPRISE_TIMEOUT_S", 0.2)
+    before = psutil.Process().children()
     with pytest.raises(DeliveryError, match="timed out"):
         apprise_channel(web).send(sample())
-    assert psutil.Process().children() == []
+    assert psutil.Process().children() == before
 
 
 @pytest.mark.parametrize(

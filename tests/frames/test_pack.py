@@ -164,6 +164,7 @@ kinds = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.untraced
 @settings(max_examples=200, deadline=None)
 @given(st.lists(kinds, max_size=4), st.sampled_from(["balanced", "compact", "pack"]))
 def test_unpack_restores_the_original_frame(columns: list[Any], level: Any) -> None:

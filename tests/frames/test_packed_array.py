@@ -112,6 +112,7 @@ def test_sparse_codes_return_their_numbers(width_bits: int, numbers: list[int], 
 # -- encodings -------------------------------------------------------------------------------------
 
 
+@pytest.mark.untraced
 @settings(max_examples=400, deadline=None)
 @given(anything)
 def test_every_bit_is_decoded(values: Any) -> None:
@@ -497,6 +498,7 @@ def test_an_operation_returns_the_same_as_on_the_numbers(name: str) -> None:
     pd.testing.assert_frame_equal(unpack(frame, plain()), plain())  # not modified
 
 
+@pytest.mark.untraced
 @settings(max_examples=200, deadline=None)
 @given(anything, st.sampled_from(["add", "sub", "mul", "truediv", "floordiv", "mod", "lt", "eq", "ge"]),
        st.sampled_from([0, 1, -3, 0.5, NAN, 2**40]))  # fmt: skip

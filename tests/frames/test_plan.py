@@ -56,6 +56,7 @@ anything = st.one_of(
 )
 
 
+@pytest.mark.untraced
 @settings(max_examples=300, deadline=None)
 @given(st.lists(anything, max_size=5), st.sampled_from(LEVEL_NAMES))
 def test_no_cell_changes(columns: list[Any], level: Any) -> None:
@@ -166,6 +167,17 @@ def test_unusual_frames_are_unchanged(frame: pd.DataFrame, level: Any) -> None:
 def test_a_frame_of_very_many_columns_without_rows_is_unchanged(level: Any) -> None:
     frame = pd.DataFrame(columns=range(98_711))
     assert optimize_dataframe(frame, level=level).shape == (0, 98_711)
+
+
+@pytest.mark.parametrize("level", LEVEL_NAMES)
+@pytest.mark.parametrize("frame", [pd.DataFrame(), pd.DataFrame({"a": []})], ids=str)
+def test_a_plan_copies_a_frame_without_rows(frame: pd.DataFrame, level: Any) -> None:
+    plan = plan_dataframe(frame, level)
+    smaller = plan.apply(frame)
+    back = plan.unpack(smaller)
+    plan.verify(frame, smaller)
+    assert smaller is not frame and back is not smaller
+    assert differences(frame, smaller) == differences(frame, back) == []
 
 
 def test_duplicate_rows_are_not_dropped() -> None:
