@@ -709,3 +709,34 @@ def test_every_word_of_a_page_with_charts_has_enough_contrast(
     browser.open(charted.page(path), dark=dark)
     seen = browser.evaluate(CONTRAST)
     assert seen["seen"] > 10 and seen["found"] == []
+
+
+# -- accessibility ---------------------------------------------------------------------------------
+
+AXE = Path(__file__).with_name("script") / "node_modules" / "axe-core" / "axe.min.js"
+CHECK = """
+document.querySelectorAll('details').forEach(d => d.open = true);
+window.violations = null;
+axe.run(document, {resultTypes: ['violations']}).then(result => {
+  window.violations = result.violations.map(one =>
+    one.id + ': ' + one.nodes.slice(0, 3).map(node => node.target.join(' ')).join(', '));
+});
+"""
+EVERY_PAGE = (
+    "/perf/", "/perf/why?of=index&method=GET", "/perf/queries", "/perf/cache", "/perf/memory",
+    "/perf/alerts", "/perf/alerts/rule?metric=slow", "/perf/compare",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: make lint installs it by npm")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", EVERY_PAGE)
+def test_no_page_violates_a_rule_of_accessibility(
+    browser: Browser, charted: Charted, path: str, width: int, dark: bool
+) -> None:
+    browser.open(charted.page(path), width, dark=dark)
+    browser.evaluate(AXE.read_text(encoding="utf-8"))
+    browser.evaluate(CHECK)
+    wait_for(lambda: browser.evaluate("window.violations !== null"))
+    assert browser.evaluate("window.violations") == []

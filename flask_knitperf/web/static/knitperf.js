@@ -212,7 +212,7 @@ class Chart {
     button.type = "button";
     button.className = "quiet tools";
     button.textContent = "PNG";
-    button.setAttribute("aria-label", `Save the chart ${this.name} as a picture`);
+    button.setAttribute("aria-label", `PNG of the chart ${this.name}`);
     button.addEventListener("click", () => void savePicture(this.svg, `${this.name}.png`));
     return button;
   }
