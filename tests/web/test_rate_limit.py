@@ -68,8 +68,18 @@ def test_the_number_of_peers_is_bounded(time: Any) -> None:
 
 
 def test_the_pages_answer_sixty_requests_at_once(closed: Any) -> None:
-    seen = [closed.get("/perf/style.css", **BEARER).code for _ in range(62)]
-    assert seen[:60] == [200] * 60 and 429 in seen[60:]
+    seen = [closed.get("/perf/no-page", **BEARER).code for _ in range(62)]
+    assert seen[:60] == [404] * 60 and 429 in seen[60:]
+
+
+@pytest.mark.parametrize("path", ["/live.json", "/style.css", "/pages.js"])
+def test_open_pages_poll_and_load_files_beyond_the_limit_of_pages(time: Any, path: str) -> None:
+    guard = make_guard(lambda: time.epoch)
+    for _ in range(60):
+        decide(guard, **BEARER)
+    light = [decide(guard, f"/perf{path}", **BEARER) for _ in range(301)]
+    assert all(isinstance(one, Principal) for one in light[:300])
+    assert light[300].status.startswith("429")
 
 
 def test_a_429_names_the_seconds_to_wait(time: Any) -> None:
