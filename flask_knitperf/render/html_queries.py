@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
@@ -18,15 +19,22 @@ if TYPE_CHECKING:
 _BADGES = {"n_plus_one": "N+1", "duplicates": "repeated"}
 
 
-def queries(document: QueriesReport) -> Values:
-    """Return the values of the page of all queries."""
+def queries(document: QueriesReport, listed: Sequence[QueryRow] | None = None) -> Values:
+    """Return the values of the page of all queries.
+
+    Args:
+        document: the queries.
+        listed: those that are listed, in order; by default all.
+    """
     rows = document["queries"]
     total_s = sum(row["time_spent_s"] for row in rows)
     return {
         "count": sum(row["count"] for row in rows),
         "total": duration(total_s * 1000),
         "watched": document["watched"],
-        "rows": [_row(row, total_s, document["slow_ms"]) for row in rows],
+        "rows": [
+            _row(row, total_s, document["slow_ms"]) for row in (rows if listed is None else listed)
+        ],
         "limits": [*document["degraded"], *dropped(document)],
         "pools": [_pool(row) for row in document["pools"]],
     }

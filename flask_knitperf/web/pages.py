@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flask import Response, current_app, jsonify, redirect, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -27,7 +27,6 @@ from ..core.printable import printable
 from ..metrics.stack_trie import NORMAL, SLOW
 from ..render import (
     Values,
-    endpoint_list,
     flame_graph,
     html,
     html_alerts,
@@ -40,6 +39,7 @@ from ..render import (
     wording,
 )
 from ..render.csv_table import csv_table
+from ..render.listing import ENDPOINTS, MAX_LISTED, QUERIES, Listing
 from ..reports.references import LAST_WEEK
 from ..reports.stack_formats import collapsed, speedscope
 from ..runtime.documents import ALERT_WINDOWS
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ..reports.documents.report import EndpointRow
 
 log = logging.getLogger("flask_knitperf")
+T = TypeVar("T")
 
 _DONE = {
     "clear": "Statistics were reset: every window begins now, in all workers.",
@@ -115,6 +116,31 @@ _STYLE = _StaticFile("knitperf.css", "text/css")
 _SCRIPT = _StaticFile("knitperf.js", "text/javascript")
 
 
+class _Chosen(Generic[T]):
+    """The rows of a list that the address of a page selects.
+
+    Args:
+        listing: kind of the list.
+        rows: all of its rows.
+
+    Attributes:
+        query: words that are searched.
+        sort: name of the order.
+        sorts: names of all orders, with their names for readers.
+        rows: those that are shown.
+        matching: number of those that match.
+        total: number of all.
+    """
+
+    def __init__(self, listing: Listing[T], rows: Sequence[T]) -> None:
+        self.query = request.args.get("q", "")
+        self.sort = request.args.get("sort", listing.default)
+        self.sorts, self.total = listing.sorts, len(rows)
+        matching = listing.chosen(rows, self.query, self.sort)
+        self.matching = len(matching)
+        self.rows = matching if "all" in request.args else matching[:MAX_LISTED]
+
+
 class Pages:
     """View functions of one application's pages; each answers with a page or with JSON."""
 
@@ -137,15 +163,13 @@ class Pages:
         document = self._session.documents.report(window)
         if not _prefers_html():
             return _data(document, document["endpoints"], "endpoints")
-        query, sort = request.args.get("q", ""), request.args.get("sort", endpoint_list.DEFAULT)
-        matching = endpoint_list.chosen(document["endpoints"], query, sort)
-        listed = matching if "all" in request.args else matching[: endpoint_list.MAX_LISTED]
+        chosen = _Chosen(ENDPOINTS, document["endpoints"])
+        listed = chosen.rows
         over_time, error = self._charts_of(document, listed)
         shown = html.report(document, listed, html_charts.trends(over_time))
         return _render(
-            "report.html", **self._frame(window), shown=shown, report=document, query=query, sort=sort,
-            matching=len(matching),
-            sorts=endpoint_list.SORTS, charts=html_charts.charts(over_time), chart_error=error,
+            "report.html", **self._frame(window), shown=shown, report=document, chosen=chosen,
+            charts=html_charts.charts(over_time), chart_error=error,
             release_changes=html_compare.release_changes(self._release_changes()),
             alerts=self._firing_alerts(),
         )  # fmt: skip
@@ -249,7 +273,9 @@ class Pages:
         document = self._session.documents.queries(window)
         if not _prefers_html():
             return _data(document, document["queries"], "queries")
-        return _render("queries.html", **self._frame(window), shown=html_queries.queries(document))
+        chosen = _Chosen(QUERIES, document["queries"])
+        shown = html_queries.queries(document, chosen.rows)
+        return _render("queries.html", **self._frame(window), shown=shown, chosen=chosen)
 
     def cache(self) -> AnyResponse | str:
         """Show what the cache saves, and what it does not keep."""

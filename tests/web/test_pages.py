@@ -12,8 +12,8 @@ import pytest
 
 from ..conftest import FakeTime
 from ..runtime.applications import without_thread
-from .clients import TOKEN
-from .reader import PAGES, document, page
+from .clients import BEARER, TOKEN
+from .reader import BROWSER, PAGES, document, page
 
 pytestmark = pytest.mark.usefixtures("shared_busy")  # created before a test requests it by name
 
@@ -196,3 +196,26 @@ def test_the_overview_opens_with_a_damaged_history_and_states_that(
         with closing(sqlite3.connect(address, isolation_level=None)) as rows:
             rows.execute("UPDATE knitperf_rows SET data = ?", (row,))
         assert "a row of the history is damaged" in page(mill, "/perf/?window=run").text
+
+
+def test_queries_are_searched_and_sorted_by_parameters(empty: Any) -> None:
+    connect = empty.perf.queries.wrap_connect(sqlite3.connect)
+
+    def lots() -> str:
+        with closing(connect(":memory:")) as connection:
+            connection.execute("select 1 as yarn").fetchall()
+            connection.execute("select 2 as lots, 3 as yarn").fetchall()
+        return "lots"
+
+    empty.app.add_url_rule("/lots", "lots", lots)
+    empty.get("/lots")
+
+    def shown(query: str) -> list[str]:
+        listed = page(empty, f"/perf/queries?{query}")
+        return [text for path, text in listed.texts if "summary" in path and path[-1] == "code"]
+
+    texts = shown("sort=text")
+    assert len(texts) == 2 and texts == sorted(texts)
+    assert len(shown("q=yarn")) == 2 and len(shown("q=LOTS%2C+select")) == 1 and not shown("q=none")
+    response = empty.get("/perf/queries?sort=x", HTTP_ACCEPT=BROWSER, **BEARER)
+    assert response.code == 400
