@@ -31,9 +31,9 @@ if TYPE_CHECKING:
         SaturationRow,
     )
 
-MAX_TREND_POINTS = 48
+MAX_TREND_POINTS = 30
 """Slots of the trend of one endpoint, at most: it is as small as a word."""
-MAX_TRENDS = 25
+MAX_TRENDS = 15
 """Endpoints whose trend is read, at most."""
 Pair = tuple[str, str]
 """An endpoint and its method."""
