@@ -116,9 +116,8 @@ def _load(
         )  # fmt: skip
 
     def of(label: Outcome | Warmth) -> _BySlot:
-        return by_slot(
-            _chosen(some, [label in totals[number] for number in some.series]), chosen.length
-        )
+        chosen_series = {number for number, total in totals.items() if label in total}
+        return by_slot(some.of(chosen_series), chosen.length)
 
     return of(Warmth.WARM), of(Warmth.COLD), of(Outcome.FAILED)
 
@@ -134,11 +133,6 @@ def _before_totals(
         if stretch.begins < ends:
             earlier.append(stretch._replace(ends=ends))
     return earlier
-
-
-def _chosen(some: StoredRows, keep: Iterable[bool]) -> StoredRows:
-    places = [place for place, kept in enumerate(keep) if kept]
-    return StoredRows(*([column[place] for place in places] for column in some))  # type: ignore[arg-type]
 
 
 def _point(
@@ -167,10 +161,10 @@ def _saturation(
     some = store.rows(chosen.stretches, [*gauges, *queue], source)
     shown: list[SaturationRow] = []
     for name, (label, factor) in _GAUGES.items():
-        one = _chosen(some, [gauges.get(number) == name for number in some.series])
-        highest = _highest(one, chosen.length)
+        numbers = {number for number, gauge in gauges.items() if gauge == name}
+        highest = _highest(some.of(numbers), chosen.length)
         shown.append(_row(label, [_scaled(highest.get(at), factor) for at in starts]))
-    waits = by_slot(_chosen(some, [number in queue for number in some.series]), chosen.length)
+    waits = by_slot(some.of(queue), chosen.length)
     values = [milliseconds(waits.get(at, _NO_REQUESTS), 0.95) for at in starts]
     return [*shown, _row("queue_p95_ms", values)]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -117,6 +117,14 @@ class StoredRows(NamedTuple):
     slots: list[int]
     data: list[bytes]
     sources: list[int]
+
+    def of(self, numbers: Container[int]) -> StoredRows:
+        """Return the rows of some series, by their numbers."""
+        places = [place for place, number in enumerate(self.series) if number in numbers]
+        return StoredRows(
+            [self.series[place] for place in places], [self.slots[place] for place in places],
+            [self.data[place] for place in places], [self.sources[place] for place in places],
+        )  # fmt: skip
 
 
 def key_of(descriptor: Descriptor) -> SeriesKey:

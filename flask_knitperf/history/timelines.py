@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ..core.clock import NS_PER_MS
 from ..core.drift import drift
 from ..core.steps import steps
 from ..core.usual import WEEK_HOURS, WEEKS, Band, usual_band
-from ..metrics.catalogue import PART, REQUEST, WAITS, PartKind, StatusClass, When
+from ..metrics.catalogue import PART, REQUEST, WAITS, PartKind
 from ..metrics.histogram import Histogram
 from ..reports.values import moment
 from .resolutions import DAY, HOUR, HOURS, Stretch
 from .slots import by_slot, heat, milliseconds, slots
-from .store import Mark, SeriesKey, Store, StoredRows
+from .store import Mark, SeriesKey, Store
+from .totals import Outcome, Warmth, total_of
 from .writer import DEPLOY
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ class _Series:
     """Numbers of the series of one endpoint."""
 
     def __init__(self, store: Store, endpoint: str, method: str) -> None:
-        self.warm: list[int] = []
-        self.cold: list[int] = []
+        self.warm: set[int] = set()
+        self.cold: set[int] = set()
         self.failed: set[int] = set()
         self.parts: dict[int, _Group] = {}
         for number, (key, _) in store.series().items():
@@ -69,10 +70,11 @@ class _Series:
                 self._add_part(number, key, [endpoint, method])
 
     def _add_requests(self, number: int, key: SeriesKey, pair: list[str]) -> None:
-        *owner, status, when = json.loads(key.labels)
-        if owner == pair:
-            (self.cold if when == When.FIRST else self.warm).append(number)
-            if status[:1] == StatusClass.SERVER_ERROR[0]:
+        labels = json.loads(key.labels)
+        if labels[:2] == pair:
+            outcome, warmth = total_of(labels)
+            (self.cold if warmth is Warmth.COLD else self.warm).add(number)
+            if outcome is Outcome.FAILED:
                 self.failed.add(number)
 
     def _add_part(self, number: int, key: SeriesKey, pair: list[str]) -> None:
@@ -89,12 +91,12 @@ def _timeline(
     series = _Series(store, endpoint, method)
     length, chosen, _ = slots(store, since, until, now)
     some = store.rows(chosen, [*series.warm, *series.cold, *series.parts], source)
-    warm = _only(some, series.warm)
+    warm = some.of(series.warm)
     points = by_slot(warm, length)
-    every = by_slot(_only(some, [*series.warm, *series.cold]), length)
-    failed = by_slot(_only(some, series.failed), length)
+    cold = by_slot(some.of(series.cold), length)
+    failed = by_slot(some.of(series.failed), length)
     parts = {
-        group: by_slot(_only(some, _numbers(series.parts, group)), length)
+        group: by_slot(some.of(_numbers(series.parts, group)), length)
         for group in dict.fromkeys(series.parts.values())
     }
     usual = _usual(store, series.warm, since, now, source)
@@ -106,7 +108,9 @@ def _timeline(
             _point(
                 at, one, usual_band(usual, range(at // HOUR, -(-(at + length) // HOUR))),
                 failed.get(at, _NO_REQUESTS).count,
-                _part_times(every[at], {group: sums[at] for group, sums in parts.items() if at in sums}),
+                _part_times(one, cold.get(at, _NO_REQUESTS), {
+                    group: sums[at] for group, sums in parts.items() if at in sums
+                }),
             )
             for at, one in points.items()
         ],
@@ -117,23 +121,16 @@ def _timeline(
     }  # fmt: skip
 
 
-def _numbers(parts: Mapping[int, _Group], group: _Group) -> list[int]:
-    return [number for number, one in parts.items() if one == group]
-
-
-def _only(some: StoredRows, numbers: Iterable[int]) -> StoredRows:
-    """Return the rows of some series."""
-    chosen = set(numbers)
-    places = [place for place, number in enumerate(some.series) if number in chosen]
-    return StoredRows(*([column[place] for place in places] for column in some))  # type: ignore[arg-type]
+def _numbers(parts: Mapping[int, _Group], group: _Group) -> set[int]:
+    return {number for number, one in parts.items() if one == group}
 
 
 def _usual(
-    store: Store, numbers: list[int], since: float, now: float, source: int | None
+    store: Store, numbers: Collection[int], since: float, now: float, source: int | None
 ) -> dict[int, float]:  # fmt: skip
     """Return the p95 in milliseconds of the hours that bands are made of, by their number."""
     begins = HOURS.slot(since) - (WEEKS * WEEK_HOURS + 1) * HOUR
-    some = store.rows([Stretch(HOURS, begins, HOURS.slot(now))], numbers, source)
+    some = store.rows([Stretch(HOURS, begins, HOURS.slot(now))], list(numbers), source)
     return {
         at // HOUR: milliseconds(one, 0.95) or 0.0 for at, one in by_slot(some, HOUR).items()
         if one.count >= MIN_REQUESTS
@@ -153,13 +150,13 @@ def _point(
     }  # fmt: skip
 
 
-def _part_times(every: Histogram, sums: Mapping[_Group, Histogram]) -> PartTimes:
+def _part_times(warm: Histogram, cold: Histogram, sums: Mapping[_Group, Histogram]) -> PartTimes:
     """Return the mean time of a request by where it goes."""
-    per_request = NS_PER_MS * every.count
+    per_request = NS_PER_MS * (warm.count + cold.count)
     database, files, rendering, waiting = (
         sums[group].total / per_request if group in sums else 0.0 for group in get_args(_Group)
     )
-    own = every.total / per_request - database - files - rendering - waiting
+    own = (warm.total + cold.total) / per_request - database - files - rendering - waiting
     return {
         "database": round(database, 3), "files": round(files, 3), "rendering": round(rendering, 3),
         "waiting": round(waiting, 3), "own": round(max(0.0, own), 3),

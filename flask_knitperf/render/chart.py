@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..core.units import duration, span
 from . import Values
@@ -31,6 +31,11 @@ _FORMS = {
     "second": "%H:%M:%S", "time": "%H:%M", "day": "%b %d", "full": "%Y-%m-%d %H:%M:%S",
 }  # fmt: skip
 """Forms of times; the script of the pages has the same."""
+
+PERCENTILES: tuple[tuple[Literal["p99_ms", "p95_ms", "p50_ms"], str], ...] = (
+    ("p99_ms", "p99"), ("p95_ms", "p95"), ("p50_ms", "p50"),
+)  # fmt: skip
+"""Keys of the percentiles of a slot, with the class of their line, the highest first."""
 
 Scale = Callable[[float], float]
 """From a value to a coordinate."""

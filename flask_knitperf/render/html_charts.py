@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ..core.units import MB, count, duration, number, percent, rate, size, span
 from . import Values
 from .chart import (
+    PERCENTILES,
     Box,
     Point,
     TimeAxis,
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 _WIDE = box(720.0, 220.0)
 _NARROW = box(360.0, 220.0, 44.0)
 _SPARK = Box(100.0, 24.0, 0.0, 100.0, 2.0, 22.0)
-_LINES: tuple[tuple[Literal["p99_ms", "p95_ms", "p50_ms"], str], ...] = (
-    ("p99_ms", "p99"), ("p95_ms", "p95"), ("p50_ms", "p50"),
-)  # fmt: skip
 _SATURATION: dict[SaturationName, tuple[str, str, Callable[[float], str]]] = {
     "busy_share": ("Workers busy", "share of a minute, the busiest worker", percent),
     "gil_pressure": ("GIL wait", "share of request time", percent),
@@ -115,14 +113,14 @@ def _times(document: Charts, starts: Sequence[int], axis: TimeAxis) -> Values | 
     """Return the chart of response times, ``None`` with cold starts only."""
     points = document["points"]
     values = [
-        ms for point in points for key, _ in _LINES if (ms := point[key]) is not None and ms > 0
+        ms for point in points for key, _ in PERCENTILES if (ms := point[key]) is not None and ms > 0
     ]  # fmt: skip
     if not values:
         return None
     low, high = min(values) / 1.3, max(values) * 1.3
     y = logarithmic(_WIDE, low, high)
     lines = {css: list(zip(starts, (point[key] for point in points), strict=True))
-             for key, css in _LINES}  # fmt: skip
+             for key, css in PERCENTILES}  # fmt: skip
     latest = points[-1]
     return chart(
         _WIDE, axis, name="times",
@@ -133,7 +131,7 @@ def _times(document: Charts, starts: Sequence[int], axis: TimeAxis) -> Values | 
             {"css": "band-high", "d": area(lines["p95"], lines["p99"], axis, y)},
             {"css": "band-low", "d": area(lines["p50"], lines["p95"], axis, y)},
         ],
-        lines=[{"css": css, "d": line(lines[css], axis, y)} for _, css in _LINES],
+        lines=[{"css": css, "d": line(lines[css], axis, y)} for _, css in PERCENTILES],
         keys=[{"css": css, "text": css} for css in ("p50", "p95", "p99")],
         head=("requests", "p50", "p95", "p99"),
         rows=[

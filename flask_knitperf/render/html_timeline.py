@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Literal
 
 from ..core.units import count, duration, percent
 from . import Values
-from .chart import Point, TimeAxis, area, box, chart, grid, line, linear, round_up, row, seconds
+from .chart import (
+    PERCENTILES,
+    Point,
+    TimeAxis,
+    area,
+    box,
+    chart,
+    grid,
+    line,
+    linear,
+    round_up,
+    row,
+    seconds,
+)
 from .heatmap import heatmap
 
 if TYPE_CHECKING:
@@ -16,10 +29,6 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 720.0, 330.0
 _BOX = box(WIDTH, HEIGHT)
 _NARROW = box(360.0, 150.0, 50.0)
-_LINES: tuple[tuple[Literal["p99_ms", "p95_ms", "p50_ms"], str], ...] = (
-    ("p99_ms", "p99"), ("p95_ms", "p95"), ("p50_ms", "p50"),
-)  # fmt: skip
-"""Keys of the lines, with their class."""
 _PARTS: tuple[tuple[Literal["database", "files", "own", "rendering", "waiting"], str], ...] = (
     ("database", "database"), ("files", "reading files"), ("own", "Python code"),
     ("rendering", "rendering"), ("waiting", "waiting"),
@@ -74,7 +83,7 @@ def _times(document: Timeline, starts: list[int], axis: TimeAxis, limit_ms: floa
         areas=[{"css": "usual", "d": band}] if band else [],
         lines=[
             {"css": css, "d": line(_values(starts, [point[key] for point in points]), axis, capped)}
-            for key, css in _LINES
+            for key, css in PERCENTILES
         ],
         limit={"y": y(limit_ms), "text": duration(limit_ms)},
         keys=[
