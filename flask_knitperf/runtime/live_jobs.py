@@ -37,7 +37,7 @@ INTERVAL_S = 2.0
 """Time between two writes."""
 WATCHED_S = 15.0
 """Time after a poll for which figures are written."""
-_MARK = "live.asked"
+_MARK = "live.polled"
 _FILE = "live.json"
 _TAKE_OVER_S = 2.5 * INTERVAL_S
 _MARK_EVERY_S = 1.0
@@ -220,8 +220,8 @@ def _pages(run: Path, now: float) -> set[str]:
                 names.update(json.loads(path.read_bytes()))
             else:
                 path.unlink()
-        except (OSError, ValueError):
-            continue
+        except (OSError, ValueError) as error:  # another worker has replaced or removed it
+            raise_if_of_host(error)
     return names
 
 
@@ -229,7 +229,8 @@ def _is_watched(run: Path, now: float) -> bool:
     """Return whether a page has polled recently."""
     try:
         return abs(now - (run / _MARK).stat().st_mtime) < WATCHED_S
-    except OSError:
+    except OSError as error:  # no page has
+        raise_if_of_host(error)
         return False
 
 

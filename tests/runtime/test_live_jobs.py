@@ -218,7 +218,7 @@ def test_strangers_get_the_404_of_the_application(worker: Any) -> None:
     missing = worker.get("/missing")
     for path in ("/perf/live.json", "/perf/live.json?after=x", "/perf/charts"):
         assert (worker.get(path).code, worker.get(path).body) == (404, missing.body)
-    assert not written(worker).exists() and not (run_of(worker) / "live.asked").exists()
+    assert not written(worker).exists() and not (run_of(worker) / "live.polled").exists()
 
 
 @pytest.mark.parametrize("after", ["", "-1", "1e9", "%D9%A1", "%EF%BC%91", "x", "+1", "1_0", "%00"])
