@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from ..reports.documents import EndpointReport, Report
     from ..reports.documents.charts import EndpointTrend
     from ..reports.documents.endpoint import Against, ChangedLineRow
-    from ..reports.documents.report import CriterionRow, EndpointRow, FindingRow
+    from ..reports.documents.report import (
+        CriterionRow,
+        EndpointRow,
+        FindingRow,
+        FunctionRow,
+        JobRow,
+    )
 
 _WIDTH = 120.0
 _HEIGHT = 28.0
@@ -108,18 +114,8 @@ def report(
         "period": wording.period(window["from"], window["to"]),
         "sampler_off": wording.SAMPLER_OFF,
         "overhead": wording.overhead(document["self"]["us_per_request"]),
-        "functions": [
-            {**row, "spent": spent(row["time_spent_s"]), "mean": duration(row["mean_ms"]),
-             "p95": duration(row["p95_ms"]), "max": duration(row["max_ms"])}
-            for row in document["functions"]
-        ],
-        "jobs": [
-            {**row, "mean": duration(row["mean_ms"]), "p50": duration(row["p50_ms"]),
-             "p95": duration(row["p95_ms"]), "spent": spent(row["time_spent_s"]),
-             "ended": wording.moment(row["last"]), "failure": wording.failures(row["failures"]),
-             "longest": wording.longest_part(row["parts"])}
-            for row in document["jobs"]
-        ],
+        "functions": [_function(row) for row in document["functions"]],
+        "jobs": [_job(row) for row in document["jobs"]],
         "workers": [
             {**row, "since": wording.moment(row["started"]), "busy": percent(row["busy_share"]),
              "gil_wait": percent(row["gil_pressure"])}
@@ -131,6 +127,22 @@ def report(
             for row in document["neighbours"][:_MAX_NEIGHBOURS]
         ],
         "scorecard": [_criterion(row) for row in document["scorecard"]],
+    }  # fmt: skip
+
+
+def _function(row: FunctionRow) -> Values:
+    return {
+        **row, "spent": spent(row["time_spent_s"]), "mean": duration(row["mean_ms"]),
+        "p95": duration(row["p95_ms"]), "max": duration(row["max_ms"]),
+    }  # fmt: skip
+
+
+def _job(row: JobRow) -> Values:
+    return {
+        **row, "mean": duration(row["mean_ms"]), "p50": duration(row["p50_ms"]),
+        "p95": duration(row["p95_ms"]), "spent": spent(row["time_spent_s"]),
+        "ended": wording.moment(row["last"]), "failure": wording.failures(row["failures"]),
+        "longest": wording.longest_part(row["parts"]),
     }  # fmt: skip
 
 
