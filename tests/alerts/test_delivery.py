@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -483,8 +483,15 @@ def test_deliverers_at_once_lose_no_message_and_mark_none_that_was_not_received(
 # -- the thread ------------------------------------------------------------------------------------
 
 
-def threads_of(names: Iterable[threading.Thread]) -> list[threading.Thread]:
-    return [one for one in names if one.name == "flask_knitperf alerts"]
+def wait_for_end(started: Delivery) -> None:
+    """Wait for the end of a thread that delivers.
+
+    ``threading.enumerate`` drops a thread before ``is_alive`` is false.
+    """
+    thread = started._thread
+    assert thread is not None
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 def test_the_thread_delivers_and_ends(database: Database, store: AlertStore, web: Web) -> None:
@@ -492,7 +499,7 @@ def test_the_thread_delivers_and_ends(database: Database, store: AlertStore, web
     started = deliverer(database, hook(web))
     started.start()
     wait_for(lambda: states(store) == [DeliveryState.SENT] * 3)
-    wait_for(lambda: not threads_of(threading.enumerate()))
+    wait_for_end(started)
     queue(store, 4)
     started.start()
     wait_for(lambda: states(store) == [DeliveryState.SENT] * 4)
@@ -502,7 +509,7 @@ def test_the_thread_delivers_and_ends(database: Database, store: AlertStore, web
 def test_the_thread_prepares_a_new_database(database: Database) -> None:
     started = deliverer(database)
     started.start()
-    wait_for(lambda: not threads_of(threading.enumerate()))
+    wait_for_end(started)
     assert AlertStore(database.connection()).messages(10) == []
     started.stop()
 
@@ -521,9 +528,9 @@ def test_neither_evaluation_nor_the_database_waits_for_a_channel(
         queue(store, 2)
     started.stop(0.01)
     assert time.monotonic() - began < 3
-    assert len(threads_of(threading.enumerate())) == 1
+    assert [one.name for one in threading.enumerate()].count("flask_knitperf alerts") == 1
     web.released.set()
-    wait_for(lambda: not threads_of(threading.enumerate()))
+    wait_for_end(started)
 
 
 def test_a_stop_ends_after_the_message_that_is_sent(
@@ -539,7 +546,7 @@ def test_a_stop_ends_after_the_message_that_is_sent(
     web.answer = answer
     started = deliverer(database, hook(web))
     started.start()
-    wait_for(lambda: not threads_of(threading.enumerate()))
+    wait_for_end(started)
     assert len(web.received) == 1
     assert states(store) == [DeliveryState.SENT] + [DeliveryState.QUEUED] * 4
     web.answer = status(200)
@@ -554,7 +561,7 @@ def test_a_database_that_cannot_be_used_ends_the_thread_without_a_word(
     (tmp_path / "file").write_text("")
     started = deliverer(SQLite(tmp_path / "file" / "history.sqlite"))
     started.start()
-    wait_for(lambda: not threads_of(threading.enumerate()))
+    wait_for_end(started)
     started.stop()
     assert not caplog.records
 
@@ -588,7 +595,7 @@ def test_each_thread_closes_its_connection(database: Database, store: AlertStore
     queue(store)
     started = deliverer(database, hook(web))
     started.start()
-    wait_for(lambda: not threads_of(threading.enumerate()))
+    wait_for_end(started)
     started.stop()
     [connection] = opened
     with closing(connection), pytest.raises(Exception, match="closed"):
