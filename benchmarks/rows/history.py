@@ -25,10 +25,10 @@ from flask_knitperf.core.clock import Clock
 from flask_knitperf.history.databases import SQLite
 from flask_knitperf.history.reader import read_past
 from flask_knitperf.history.resolutions import (
+    COARSER,
     DAY,
     FINEST,
     HOUR,
-    HOURS,
     MINUTES,
     RESOLUTIONS,
     Stretch,
@@ -167,7 +167,7 @@ def _judge_size(outcome: Outcome, folder: Path, ticks: int) -> None:
     )  # fmt: skip
     outcome.grids.append(Grid(
         "Rows of one endpoint: bytes of each, and megabytes while they are kept",
-        ("requests/s", "10 s", "1 min", "1 h", "all"),
+        ("requests/s", "10 s", "1 min", "10 min", "1 h", "all"),
         tuple(
             (f"{rate:g}", *(f"{row:.0f} B, {size:.2f} MB" for row, size in parts),
              f"{sum(size for _, size in parts):.2f} MB")
@@ -232,7 +232,7 @@ def _judge_windows(outcome: Outcome, folder: Path, times: int) -> None:
     connection = database.connection()
     prepare(connection)
     store, generator = Store(connection), np.random.default_rng(1)
-    for resolution in (HOURS, MINUTES):
+    for resolution in COARSER:
         requests = max(1, round(RATE * resolution.seconds / 200))
         series: dict[Key, Series] = {}
         for number in range(200):

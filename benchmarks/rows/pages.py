@@ -23,7 +23,7 @@ from werkzeug.test import EnvironBuilder
 
 from flask_knitperf import KnitPerf
 from flask_knitperf.history.databases import SQLite
-from flask_knitperf.history.resolutions import DAY, FINEST, HOUR, MINUTES
+from flask_knitperf.history.resolutions import COARSER, DAY, FINEST
 from flask_knitperf.history.rows import rows_of
 from flask_knitperf.history.schema import prepare
 from flask_knitperf.history.store import Baseline, Mark, Store, key_of
@@ -77,14 +77,15 @@ def _application(folder: Path, endpoints: int) -> tuple[Flask, Any]:
 
 
 def _fill(path: Path, endpoints: int) -> None:
-    """Write a day of requests to each endpoint, in minutes and hours."""
+    """Write a day of requests to each endpoint."""
     database, generator = SQLite(path), np.random.default_rng(1)
     connection = database.connection()
     prepare(connection)
     store = Store(connection)
     now = int(time.time()) // 60 * 60
     source = store.source("other")
-    for resolution, seconds in ((MINUTES, 60), (MINUTES._replace(seconds=HOUR), HOUR)):
+    for resolution in COARSER:
+        seconds = resolution.seconds
         series: dict[Key, Series] = {}
         for number in range(endpoints):
             key = Key(REQUEST.name, (f"endpoint_{number}", "GET", "2xx", "solo"))

@@ -21,7 +21,7 @@ from .console import WithApplication, json_option, print_document, print_text, s
 _F = TypeVar("_F", bound=Callable[..., Any])
 _AGE = re.compile(r"(\d+)([mhd])")
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400}
-_BY_NAME = {"10s": RESOLUTIONS[0], "1m": RESOLUTIONS[1], "1h": RESOLUTIONS[2]}
+_BY_NAME = dict(zip(("10s", "1m", "10m", "1h"), RESOLUTIONS, strict=True))
 
 
 def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,11 +14,10 @@ from ..metrics.catalogue import BUSY_SHARE, GIL_PRESSURE, QUEUE, REQUEST, RSS, W
 from ..metrics.histogram import Histogram
 from ..reports.values import moment
 from . import rows
-from .resolutions import Stretch
 from .slots import Slots, by_owner, by_slot, heat, milliseconds, slots
 from .store import Store, StoredRows
 from .timelines import deploy_row
-from .totals import KEYS, TOTALS, Outcome, Warmth, total_of
+from .totals import KEYS, TOTALS, Outcome, Warmth
 from .writer import DEPLOY
 
 if TYPE_CHECKING:
@@ -102,37 +101,12 @@ def _load(
         number: place[key] for number, (key, _) in store.series().items() if key in place
     }  # fmt: skip
     some = store.rows(chosen.stretches, list(totals), source)
-    earlier = _before_totals(store, chosen.stretches, list(totals))
-    if earlier:
-        parts = {
-            number: total_of(json.loads(key.labels))
-            for number, (key, _) in store.series().items() if key.name == REQUEST.name
-        }  # fmt: skip
-        older = store.rows(earlier, list(parts), source)
-        totals.update(parts)
-        some = StoredRows(
-            some.series + older.series, some.slots + older.slots, some.data + older.data,
-            some.sources + older.sources,
-        )  # fmt: skip
 
     def of(label: Outcome | Warmth) -> _BySlot:
         chosen_series = {number for number, total in totals.items() if label in total}
         return by_slot(some.of(chosen_series), chosen.length)
 
     return of(Warmth.WARM), of(Warmth.COLD), of(Outcome.FAILED)
-
-
-def _before_totals(
-    store: Store, stretches: Iterable[Stretch], totals: Sequence[int]
-) -> list[Stretch]:  # fmt: skip
-    """Return the slots before the first totals, which an earlier release wrote without them."""
-    earlier: list[Stretch] = []
-    for stretch in stretches:
-        first = store.first_slot(stretch.resolution, totals)
-        ends = stretch.ends if first is None else min(stretch.ends, first)
-        if stretch.begins < ends:
-            earlier.append(stretch._replace(ends=ends))
-    return earlier
 
 
 def _point(

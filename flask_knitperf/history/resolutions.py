@@ -20,10 +20,13 @@ class Resolution(NamedTuple):
         return int(moment // self.seconds) * self.seconds
 
 
-RESOLUTIONS = (Resolution(10, 6 * HOUR), Resolution(60, 7 * DAY), Resolution(HOUR, 400 * DAY))
-"""The finest first; each one is a multiple of the one before."""
-FINEST, MINUTES, HOURS = RESOLUTIONS
-COARSER = (MINUTES, HOURS)
+RESOLUTIONS = (
+    Resolution(10, 6 * HOUR), Resolution(60, 7 * DAY), Resolution(600, 10 * DAY),
+    Resolution(HOUR, 400 * DAY),
+)  # fmt: skip
+"""The finest first; each one is a multiple of the one before, and is kept longer."""
+FINEST, MINUTES, TEN_MINUTES, HOURS = RESOLUTIONS
+COARSER = RESOLUTIONS[1:]
 
 
 class Stretch(NamedTuple):

@@ -328,16 +328,6 @@ class Store:
             [bytes(data) for _, _, data, _ in rows], [source for _, _, _, source in rows],
         )  # fmt: skip
 
-    def first_slot(self, resolution: Resolution, numbers: Iterable[int]) -> int | None:
-        """Return the first slot that has a row of one of some series, ``None`` without any."""
-        firsts = [
-            slot for number in numbers for (slot,) in self.connection.execute(
-                "SELECT slot FROM knitperf_rows WHERE resolution = ? AND series = ?"
-                " ORDER BY slot LIMIT 1", (resolution.seconds, number),
-            )
-        ]  # fmt: skip
-        return min(firsts, default=None)
-
     # -- baselines and marks -------------------------------------------------------------------------
 
     def baselines(self, source: int, run: str) -> dict[int, Baseline]:

@@ -39,7 +39,7 @@ def test_figures_are_shown_in_eighty_columns(written: Mill) -> None:
     assert str(written.session.settings.history_url) in shown.output
     figures = json.loads(run(written, "history", "stats", "--json").output)
     assert figures["series"] > 3 and figures["bytes"] > 1000
-    assert [row["seconds"] for row in figures["resolutions"]] == [10, 60, 3600]
+    assert [row["seconds"] for row in figures["resolutions"]] == [10, 60, 600, 3600]
     assert figures["resolutions"][0]["rows"] == figures["series"]
 
 

@@ -118,7 +118,8 @@ def test_trends_are_those_of_the_endpoints_that_were_requested(host: Host) -> No
 
 @pytest.mark.parametrize(
     ("length", "age", "slot"),
-    [(300, 0, 10), (HOUR, 0, 30), (HOUR, 2 * DAY, 60), (HOUR, 9 * DAY, HOUR), (DAY, 0, 600),
+    [(300, 0, 10), (HOUR, 0, 30), (HOUR, 2 * DAY, 60), (HOUR, 9 * DAY, 600), (HOUR, 20 * DAY, HOUR),
+     (DAY, 0, 600),
      (30 * DAY, 0, 21_600)],
 )  # fmt: skip
 def test_slots_are_as_short_as_the_rows_that_are_kept(
@@ -142,20 +143,13 @@ def requests_every_minute(host: Host, hours: float) -> int:
     return 3 * round(hours * 60)
 
 
-def test_rows_that_an_earlier_release_wrote_without_totals_are_added_up(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as earlier:
-        earlier.setattr("flask_knitperf.history.writer.total_rows", lambda _: ())
-        written = requests_every_minute(host, 2.5)
-    shown = charts(host.database, START, host.now + 10)
-    assert sum(point["count"] for point in shown.points) == written
-    upgraded = host.now
-    written += requests_every_minute(host, 2.6)
-    for age in (0, 2 * DAY, 9 * DAY):
+def test_charts_have_every_request_from_the_rows_of_each_resolution(host: Host) -> None:
+    written = requests_every_minute(host, 5.1)
+    ended = host.now
+    for age in (0, 2 * DAY, 9 * DAY, 20 * DAY):
         host.now += age
         host.writer().tick()
-        shown = charts(host.database, START, host.now, until=upgraded + 3 * HOUR)
+        shown = charts(host.database, START, host.now, until=ended + 3 * HOUR)
         assert sum(point["failed"] for point in shown.points) * 3 == written
         assert sum(point["count"] for point in shown.points) == written
         assert sum(sum(counts) for counts in shown.heat["counts"]) * 3 == written * 2

@@ -15,6 +15,7 @@ from flask_knitperf.history.resolutions import (
     HOURS,
     MINUTES,
     RESOLUTIONS,
+    TEN_MINUTES,
     Stretch,
     stretches,
 )
@@ -38,16 +39,19 @@ def test_a_window_is_covered_once_and_widened_by_less_than_a_slot(
 
 
 def test_whole_hours_come_from_hours_and_edges_from_finer_rows() -> None:
-    assert stretches(NOW - 2 * HOUR - 70, NOW + 130, NOW + 130) == [
+    assert stretches(NOW - 2 * HOUR - 70, NOW + 730, NOW + 730) == [
         Stretch(FINEST, NOW - 2 * HOUR - 70, NOW - 2 * HOUR - 60),
         Stretch(MINUTES, NOW - 2 * HOUR - 60, NOW - 2 * HOUR),
         Stretch(HOURS, NOW - 2 * HOUR, NOW),
-        Stretch(MINUTES, NOW, NOW + 120),
-        Stretch(FINEST, NOW + 120, NOW + 130),
+        Stretch(TEN_MINUTES, NOW, NOW + 600),
+        Stretch(MINUTES, NOW + 600, NOW + 720),
+        Stretch(FINEST, NOW + 720, NOW + 730),
     ]
 
 
-@pytest.mark.parametrize(("age", "finest"), [(HOUR, FINEST), (DAY, MINUTES), (30 * DAY, HOURS)])
+@pytest.mark.parametrize(
+    ("age", "finest"), [(HOUR, FINEST), (DAY, MINUTES), (9 * DAY, TEN_MINUTES), (30 * DAY, HOURS)]
+)
 def test_edges_come_from_rows_that_are_still_kept(age: int, finest: object) -> None:
     since, until = NOW - age - 95, NOW - age + 5 * HOUR + 95 if age > HOUR else NOW
     assert stretches(since, until, NOW)[0].resolution == finest

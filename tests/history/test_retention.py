@@ -6,7 +6,15 @@ import pytest
 
 from flask_knitperf.history import retention
 from flask_knitperf.history.databases import Connection
-from flask_knitperf.history.resolutions import DAY, FINEST, HOUR, HOURS, MINUTES, RESOLUTIONS
+from flask_knitperf.history.resolutions import (
+    DAY,
+    FINEST,
+    HOUR,
+    HOURS,
+    MINUTES,
+    RESOLUTIONS,
+    TEN_MINUTES,
+)
 from flask_knitperf.history.retention import Retention
 
 NOW = 1_700_000_000 - 1_700_000_000 % HOUR
@@ -33,12 +41,12 @@ def slots(connection: Connection, resolution: int) -> list[int]:
 
 
 def test_rows_are_kept_for_the_time_of_their_resolution(connection: Connection) -> None:
-    ages = {FINEST: 6 * HOUR, MINUTES: 7 * DAY, HOURS: 400 * DAY}
+    ages = {FINEST: 6 * HOUR, MINUTES: 7 * DAY, TEN_MINUTES: 10 * DAY, HOURS: 400 * DAY}
     fill(connection, 1, [
         (one.seconds, NOW - age + more * one.seconds) for one, age in ages.items() for more in (-1, 1)
     ])  # fmt: skip
     kept = Retention(1 << 30)
-    assert kept.step(connection, NOW) == 3
+    assert kept.step(connection, NOW) == len(ages)
     for one, age in ages.items():
         assert slots(connection, one.seconds) == [NOW - age + one.seconds]
 
@@ -87,4 +95,4 @@ def test_a_share_of_the_time_is_the_same_for_every_resolution(connection: Connec
     kept.share = 0.5
     fill(connection, 1, [(one.seconds, NOW - int(one.kept_s * 0.6) // one.seconds * one.seconds)
                          for one in RESOLUTIONS])  # fmt: skip
-    assert kept.step(connection, NOW) == 3
+    assert kept.step(connection, NOW) == len(RESOLUTIONS)

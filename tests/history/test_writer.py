@@ -13,7 +13,7 @@ import pytest
 from flask_knitperf.core.errors import HistoryError
 from flask_knitperf.history.databases import Connection, Database
 from flask_knitperf.history.lease import LeaseLostError
-from flask_knitperf.history.resolutions import FINEST, HOUR, HOURS, MINUTES, RESOLUTIONS, Stretch
+from flask_knitperf.history.resolutions import COARSER, FINEST, HOUR, HOURS, RESOLUTIONS, Stretch
 from flask_knitperf.history.schema import prepare
 from flask_knitperf.history.slots import by_slot
 from flask_knitperf.history.store import Store
@@ -93,7 +93,7 @@ def test_every_observation_is_in_each_resolution_once(host: Host) -> None:
     serve(host, writer, 500)
     host.now = START + 3 * HOUR
     writer.tick()
-    assert rows_at(host.database) == {10: 1000, 60: 1000, 3600: 1000}
+    assert rows_at(host.database) == dict.fromkeys((10, 60, 600, 3600), 1000)
 
 
 def test_a_window_has_counts_sums_and_buckets_of_its_observations(host: Host) -> None:
@@ -166,7 +166,7 @@ def test_a_slot_is_written_once_it_has_ended(host: Host) -> None:
     assert rows_at(host.database)[10] == 0
     host.now += 7
     writer.tick()
-    assert rows_at(host.database) == {10: 1, 60: 0, 3600: 0}
+    assert rows_at(host.database) == {10: 1, 60: 0, 600: 0, 3600: 0}
 
 
 # -- runs ----------------------------------------------------------------------------------------------
@@ -293,13 +293,13 @@ def test_writers_that_take_turns_lose_and_double_nothing(host: Host, another: Op
         _expire(host.database)
     host.now += 2 * HOUR
     writers[0].tick()
-    assert rows_at(host.database) == {10: 240, 60: 240, 3600: 240}
+    assert rows_at(host.database) == dict.fromkeys((10, 60, 600, 3600), 240)
 
 
 # -- faults --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ends", [FINEST, MINUTES, HOURS], ids=["10 s", "1 min", "1 h"])
+@pytest.mark.parametrize("ends", RESOLUTIONS, ids=["10 s", "1 min", "10 min", "1 h"])
 def test_a_writer_that_is_killed_before_any_statement_loses_and_doubles_nothing(
     host: Host, another: Open, ends: Any
 ) -> None:
@@ -331,8 +331,8 @@ def test_a_writer_that_is_killed_before_any_statement_loses_and_doubles_nothing(
     host.now += 2 * HOUR
     last.tick()
     counted = rows_at(host.database)
-    assert counted[HOURS.seconds] == served
-    assert ends is HOURS or set(counted.values()) == {served}  # finer rows are not kept that long
+    kept = {one.seconds for one in RESOLUTIONS if host.now - START < one.kept_s}
+    assert HOURS.seconds in kept and {counted[seconds] for seconds in kept} == {served}
     [note] = past(host.database, START, host.now).snapshot.about.evidence.values()
     assert note["count"] == number + 1
 
@@ -371,7 +371,7 @@ def test_a_clock_that_is_set_back_loses_and_doubles_nothing(host: Host) -> None:
     serve(host, writer, 10)
     host.now += 3 * HOUR
     writer.tick()
-    assert rows_at(host.database) == dict.fromkeys((10, 60, 3600), 1020)
+    assert rows_at(host.database) == dict.fromkeys((10, 60, 600, 3600), 1020)
 
 
 def test_a_clock_of_1970_at_the_start_loses_nothing(host: Host) -> None:
@@ -382,7 +382,7 @@ def test_a_clock_of_1970_at_the_start_loses_nothing(host: Host) -> None:
     serve(host, writer, 10)
     host.now += 3 * HOUR
     writer.tick()
-    assert rows_at(host.database) == dict.fromkeys((10, 60, 3600), 40)
+    assert rows_at(host.database) == dict.fromkeys((10, 60, 600, 3600), 40)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -435,7 +435,8 @@ def test_a_host_that_is_gone_has_its_last_hour_written_by_another_one(
     _expire(host.database)
     elsewhere.now += since_deploy
     serve(elsewhere, writer, 2)
-    assert rows_at(host.database)[60] == rows_at(host.database)[3600] == 800 + 12
+    counted = rows_at(host.database)
+    assert {counted[one.seconds] for one in COARSER} == {800 + 12}
     serve(host, gone, 1)  # it was only suspended
     host.now += 2 * HOUR
     gone.tick()
