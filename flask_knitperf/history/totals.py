@@ -7,6 +7,7 @@ alerts do not read them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -67,16 +68,20 @@ def total_rows(delta: Columns) -> Iterator[tuple[SeriesKey, Mapping[str, Any], b
 
 def total_columns(observed: Columns) -> Columns:
     """Return the requests of all endpoints: one series for each of :data:`TOTALS`."""
-    place = np.full(len(observed.descriptors), -1, np.int64)
-    for row, descriptor in enumerate(observed.descriptors):
-        if descriptor.key.meter == REQUEST.name:
-            place[row] = TOTALS.index(total_of(descriptor.key.labels))
+    keys, name = [descriptor.key for descriptor in observed.descriptors], REQUEST.name
+    place = np.array([_place(labels) if meter == name else -1 for meter, labels in keys], np.int64)
     chosen = place >= 0
     cells = place[observed.row]
     return columns.summed(
         _DESCRIPTORS, place[chosen], observed.count[chosen], observed.total[chosen],
         cells[cells >= 0], observed.bucket[cells >= 0].astype(np.int64), observed.weight[cells >= 0],
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=4096)
+def _place(labels: tuple[str, ...]) -> int:
+    """Return the place in :data:`TOTALS` of requests with some labels, of which there are few."""
+    return TOTALS.index(total_of(labels))
 
 
 def total_of(labels: Sequence[str]) -> Total:

@@ -56,12 +56,13 @@ def _image(heat: Heat, starts: Sequence[int], plot: Box, axis: TimeAxis) -> Valu
     slot = axis.slot
     first, last = int(axis.begins // slot), -int(-axis.ends // slot)
     bands = len(heat["upper_ms"])
-    most = max((n for counts in heat["counts"] for n in counts), default=0)
+    numbers = {n for counts in heat["counts"] for n in counts}
+    shades = {n: _shade(n, max(numbers)) for n in numbers}
     pixels = [bytearray(last - first) for _ in range(bands)]
     for at, counts in zip(starts, heat["counts"], strict=True):
         for band, n in enumerate(counts):
-            if n and first <= at // slot < last:
-                pixels[bands - 1 - band][at // slot - first] = _shade(n, most)
+            if first <= at // slot < last:
+                pixels[bands - 1 - band][at // slot - first] = shades[n]
     left = axis.x(first * slot)
     return {
         "href": data_url(shades_png([bytes(line) for line in pixels])), "x": left,
@@ -72,6 +73,8 @@ def _image(heat: Heat, starts: Sequence[int], plot: Box, axis: TimeAxis) -> Valu
 
 def _shade(n: int, most: int) -> int:
     """Return the shade of a number of requests; a single one is visible."""
+    if not n:
+        return 0
     share = math.log1p(n) / math.log1p(most)
     return max(2, round(share * (SHADES - 1)))
 

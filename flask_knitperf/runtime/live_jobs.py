@@ -49,13 +49,11 @@ _SCHEMA: Literal["flask-knitperf/live/1"] = "flask-knitperf/live/1"
 
 
 class _Slot(NamedTuple):
-    """Requests that ended between two writes: warm ones as a histogram, all by number."""
+    """Requests that ended between two writes: the warm ones, and what the file has about all."""
 
-    at: float
     seconds: float
     warm: Histogram
-    requests: int
-    failed: int
+    point: LivePoint
 
 
 class _Totals(NamedTuple):
@@ -150,10 +148,9 @@ class LiveJobs:
             "in_flight": _in_flight(snapshot.columns),
             "pages": len(_pages(run, now)),
             "requests": int(self._before.requests.count.sum()), "firing": self._firing(),
-            "minute": _minute(_of_minute(self._slots)),
-            "points": [_point(slot) for slot in self._slots],
+            "minute": _minute(_of_minute(self._slots)), "points": [],
         }  # fmt: skip
-        return printable(document)
+        return {**printable(document), "points": [slot.point for slot in self._slots]}
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -237,8 +234,10 @@ def _is_watched(run: Path, now: float) -> bool:
 def _of_minute(slots: Iterable[_Slot]) -> list[_Slot]:
     """Return the latest slots, of a minute together at most."""
     chosen: list[_Slot] = []
+    seconds = 0.0
     for slot in reversed(list(slots)):
-        if sum(one.seconds for one in chosen) + slot.seconds > _MINUTE_S:
+        seconds += slot.seconds
+        if seconds > _MINUTE_S:
             break
         chosen.append(slot)
     return chosen
@@ -255,16 +254,10 @@ def _slot(ends: float, seconds: float, requests: Columns) -> _Slot:
 
     warm = [of(row) for row, one in enumerate(TOTALS) if one.warmth == Warmth.WARM]
     failed = [row for row, one in enumerate(TOTALS) if one.outcome == Outcome.FAILED]
-    return _Slot(
-        ends, seconds, total(warm), int(requests.count.sum()), int(requests.count[failed].sum())
-    )
-
-
-def _point(slot: _Slot) -> LivePoint:
-    return {
-        "at": moment(slot.at), "sequence": round(slot.at * 1000), "seconds": round(slot.seconds, 3),
-        "count": slot.requests, "failed": slot.failed,
-    }  # fmt: skip
+    return _Slot(seconds, total(warm), {
+        "at": moment(ends), "sequence": round(ends * 1000), "seconds": round(seconds, 3),
+        "count": int(requests.count.sum()), "failed": int(requests.count[failed].sum()),
+    })  # fmt: skip
 
 
 def _minute(slots: list[_Slot]) -> LiveMinute:
@@ -276,7 +269,8 @@ def _minute(slots: list[_Slot]) -> LiveMinute:
     )
     return {
         "seconds": round(sum(slot.seconds for slot in slots), 3),
-        "count": sum(slot.requests for slot in slots), "failed": sum(slot.failed for slot in slots),
+        "count": sum(slot.point["count"] for slot in slots),
+        "failed": sum(slot.point["failed"] for slot in slots),
         "p50_ms": p50, "p95_ms": p95,
     }  # fmt: skip
 

@@ -9,6 +9,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from jinja2 import UndefinedError
+
+from flask_knitperf.web.pages import _TEMPLATES
 
 from ..conftest import FakeTime
 from ..runtime.applications import without_thread
@@ -219,3 +222,12 @@ def test_queries_are_searched_and_sorted_by_parameters(empty: Any) -> None:
     assert len(shown("q=yarn")) == 2 and len(shown("q=LOTS%2C+select")) == 1 and not shown("q=none")
     response = empty.get("/perf/queries?sort=x", HTTP_ACCEPT=BROWSER, **BEARER)
     assert response.code == 400
+
+
+def test_a_template_reads_fields_of_documents_and_still_calls_methods_of_dicts() -> None:
+    template = _TEMPLATES.from_string(
+        "{{ row.count }} {{ row.items() | length }} {{ name.upper() }}"
+    )
+    assert template.render(row={"count": 3, "items": 7}, name="mill") == "3 2 MILL"
+    with pytest.raises(UndefinedError):
+        _TEMPLATES.from_string("{{ row.missing }}").render(row={"count": 3})
