@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ TWIN_TESTS = (
     "tests/collectors/sql/test_n_plus_one.py", "tests/collectors/sql/test_sqlalchemy.py",
 )  # fmt: skip
 """Tests of classes that exist in C and in Python; ``make test`` runs them with either."""
+TRACED_VARIANTS = 2
+"""Variants of a test that coverage traces, unless it is marked as ``traced``."""
 MEASURED = dict(os.environ)
 """Environment of processes that run lines no test runs in its own: their coverage is measured too."""
 _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".tmp")
@@ -56,9 +59,19 @@ _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".t
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests of twins, and those that coverage need not trace.
+
+    The first variants of a parametrized test run the lines of the others too, and coverage takes half of
+    the time of the suite.
+    """
+    variants: Counter[str] = Counter()
     for item in items:
         if item.nodeid.startswith(TWIN_TESTS):
             item.add_marker(pytest.mark.twin)
+        function = item.nodeid.partition("[")[0]
+        variants[function] += 1
+        if variants[function] > TRACED_VARIANTS and item.get_closest_marker("traced") is None:
+            item.add_marker(pytest.mark.untraced)
 
 
 @pytest.hookimpl(wrapper=True)

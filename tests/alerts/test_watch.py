@@ -137,6 +137,7 @@ def test_one_that_was_suspended_writes_nothing_beside_its_successor(
     assert mill.kinds() == ["firing"] and len(mill.messages()) == 1
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", range(3))
 def test_an_evaluator_that_is_killed_at_any_statement_loses_and_doubles_nothing(
     database: Database, host: Host, another: Callable[[], Database], seed: int
@@ -200,6 +201,7 @@ def test_after_a_gap_all_windows_are_read_anew(mill: Mill) -> None:
     assert mill.kinds() == ["firing", "resolved"]
 
 
+@pytest.mark.untraced
 def test_a_night_without_requests_resolves_nothing(mill: Mill) -> None:
     mill.serve(180, *BAD)
     mill.serve(7200)
@@ -389,6 +391,7 @@ def test_old_events_and_messages_are_deleted(mill: Mill) -> None:
     assert mill.kinds() == []
 
 
+@pytest.mark.untraced
 def test_of_many_endpoints_that_become_slow_at_once_a_few_send_messages(
     database: Database, host: Host
 ) -> None:
@@ -460,6 +463,7 @@ def many(mill: Mill, seconds: float, *durations: float, names: Iterable[str]) ->
         mill.serve(SLOT_S)
 
 
+@pytest.mark.untraced
 def test_of_many_alerts_at_the_end_of_a_silence_a_few_send_messages(
     database: Database, host: Host
 ) -> None:
@@ -475,6 +479,7 @@ def test_of_many_alerts_at_the_end_of_a_silence_a_few_send_messages(
     assert all(sum(at <= one < at + BURST_S for one in times) <= MAX_IN_BURST for at in times)
 
 
+@pytest.mark.untraced
 def test_an_endless_flow_of_alerts_sends_a_few_messages_and_not_none(
     database: Database, host: Host
 ) -> None:
@@ -584,6 +589,7 @@ def strips(mill: Mill) -> list[tuple[float, float | None]]:
     ]  # type: ignore[misc]
 
 
+@pytest.mark.untraced
 def test_an_alert_that_began_long_before_the_window_has_a_strip(mill: Mill) -> None:
     mill.serve(180, *BAD)
     fired = mill.host.now - next(iter(mill.alerts.states().values())).fired_at

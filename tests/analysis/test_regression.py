@@ -55,6 +55,7 @@ def test_among_many_endpoints_a_change_takes_more_evidence() -> None:
     assert lines.pop("e") == "too few" and set(lines.values()) == {"same"}
 
 
+@pytest.mark.untraced
 def test_the_interval_has_the_true_ratio_in_nearly_all_cases() -> None:
     outside = unknown = 0
     for seed in range(300):

@@ -139,6 +139,7 @@ def test_a_value_that_is_replaced_during_a_look_is_found(
     assert number_of(process) == 2
 
 
+@pytest.mark.untraced
 def test_most_values_are_written_without_a_look_at_all_others(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

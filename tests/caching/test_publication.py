@@ -180,6 +180,7 @@ def test_a_child_does_not_publish_what_its_parent_has_counted(make_app: Any) -> 
     assert in_child(work) == [1, 0, 1]
 
 
+@pytest.mark.untraced
 def test_counts_are_exact_while_threads_use_and_evict_values(make_app: Any) -> None:
     mill = make_app(TESTING=True, KNITPERF_CACHE_MAX_MB=0.06)
     cache = mill.perf.cache

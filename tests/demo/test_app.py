@@ -47,6 +47,7 @@ def _good(seed: int) -> int:
     return (plan(seed).sizes.flaky_offset + 1) % 10
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", [0, 1, 4, 5, 6])
 def test_the_fixed_demo_answers_byte_for_byte_what_the_sick_one_does(
     make_app: MakeApp, seed: int

@@ -403,6 +403,7 @@ def test_series_without_rows_make_room(host: Host, monkeypatch: pytest.MonkeyPat
     assert [requests(read, f"year {number}") for number in range(2)] == [2, 2]
 
 
+@pytest.mark.untraced
 def test_rows_are_deleted_as_fast_as_they_are_written(database: Database) -> None:
     connection = database.connection()
     prepare(connection)

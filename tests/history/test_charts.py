@@ -143,6 +143,7 @@ def requests_every_minute(host: Host, hours: float) -> int:
     return 3 * round(hours * 60)
 
 
+@pytest.mark.untraced
 def test_charts_have_every_request_from_the_rows_of_each_resolution(host: Host) -> None:
     written = requests_every_minute(host, 5.1)
     ended = host.now

@@ -385,6 +385,7 @@ def test_a_clock_of_1970_at_the_start_loses_nothing(host: Host) -> None:
     assert rows_at(host.database) == dict.fromkeys((10, 60, 600, 3600), 40)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", range(6))
 def test_windows_side_by_side_have_every_observation_once(
     host: Host, another: Open, seed: int
@@ -420,6 +421,7 @@ def test_windows_side_by_side_have_every_observation_once(
     )
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("since_deploy", [HOUR, 3 * HOUR])
 def test_a_host_that_is_gone_has_its_last_hour_written_by_another_one(
     host: Host, another: Open, tmp_path: Path, since_deploy: int

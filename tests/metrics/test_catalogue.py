@@ -100,6 +100,7 @@ def test_the_labels_of_a_meter_are_unique_and_its_series_are_limited(meter: Mete
         assert meter.labels[:2] == ("endpoint", "method")  # by which readings group
 
 
+@pytest.mark.untraced
 def test_instruments_are_constructed_in_the_catalogue_only() -> None:
     calls = {
         f"{path}:{node.lineno}"

@@ -31,12 +31,14 @@ def nothing_kept() -> Iterator[None]:
     leaking_pandas.clear()
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("name", ["reading", "assigning", "caching"])
 @pytest.mark.parametrize("requests", [40, 100, 200])
 def test_a_view_on_a_frame_of_the_module_retains_nothing(name: str, requests: int) -> None:
     assert not leaking_pandas.in_subprocess(name, requests).growth.steady
 
 
+@pytest.mark.untraced
 def test_small_stores_of_libraries_that_fill_are_no_leak() -> None:
     assert not verdict(leaking_pandas.in_subprocess("masking", 40), CONFIRMED).leaks
 
