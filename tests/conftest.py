@@ -48,8 +48,10 @@ TWIN_TESTS = (
     "tests/collectors/sql/test_n_plus_one.py", "tests/collectors/sql/test_sqlalchemy.py",
 )  # fmt: skip
 """Tests of classes that exist in C and in Python; ``make test`` runs them with either."""
+ENGINE_TESTS = ("tests/core/", "tests/metrics/", "tests/recording/", "tests/storage/")
+"""Tests of the engine, each line of which is covered: coverage traces all their variants."""
 TRACED_VARIANTS = 2
-"""Variants of a test that coverage traces, unless it is marked as ``traced``."""
+"""Variants of another test that coverage traces."""
 MEASURED = dict(os.environ)
 """Environment of processes that run lines no test runs in its own: their coverage is measured too."""
 _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".tmp")
@@ -70,7 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.twin)
         function = item.nodeid.partition("[")[0]
         variants[function] += 1
-        if variants[function] > TRACED_VARIANTS and item.get_closest_marker("traced") is None:
+        if variants[function] > TRACED_VARIANTS and not item.nodeid.startswith(ENGINE_TESTS):
             item.add_marker(pytest.mark.untraced)
 
 

@@ -34,8 +34,8 @@ def print_report(
 ) -> None:
     """Print the report of a window, or its comparison with another one."""
     if against:
-        rows = state.against(window, against)
-        print_document(rows, as_json, terminal.comparison(rows, width()))
+        compared = state.against(window, against)
+        print_document(compared["rows"], as_json, terminal.comparison(compared, width()))
         return
     document = state.report(window)
     print_document(document, as_json, terminal.report(document, width(), everything=everything))

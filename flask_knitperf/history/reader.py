@@ -13,6 +13,7 @@ from ..metrics.columns import Columns
 from ..metrics.table import NoteDocument, NoteId, Table, note_id
 from ..storage.snapshots import difference, unpacked
 from ..storage.state_dir import Snapshot
+from ..storage.windows import Span
 from . import rows
 from .resolutions import FINEST, Stretch, stretches
 from .rows import GaugeRow
@@ -51,27 +52,48 @@ def read_past(
     live: Mapping[tuple[str, str], Snapshot] | None = None,
     only: Only | None = None,
 ) -> Past:  # fmt: skip
-    """Read a window.
+    """Read a window; see :func:`read_parts`.
 
     Args:
         store: the rows.
         since: start of the window, in seconds since the epoch.
         until: its end.
         now: the present.
+        live: totals of runs by source and run.
+        only: returns whether a series is read, ``None`` for all.
+    """
+    return read_parts(store, [Span(since, until)], now, live, only)
+
+
+def read_parts(
+    store: Store, parts: Sequence[Span], now: float,
+    live: Mapping[tuple[str, str], Snapshot] | None = None,
+    only: Only | None = None,
+) -> Past:  # fmt: skip
+    """Read parts of a window together.
+
+    Args:
+        store: the rows.
+        parts: in order of time, with more than an hour between two.
+        now: the present.
         live: totals of runs by source and run, for what was observed since the latest write; of a
             window that ends earlier they are not used.
         only: returns whether a series is read, ``None`` for all.
     """
     with store.connection.reading():
-        return _read_past(store, since, until, now, live or {}, only)
+        return _read_parts(store, parts, now, live or {}, only)
 
 
-def _read_past(
-    store: Store, since: float, until: float, now: float, live: Mapping[tuple[str, str], Snapshot],
+def _read_parts(
+    store: Store, parts: Sequence[Span], now: float, live: Mapping[tuple[str, str], Snapshot],
     only: Only | None,
 ) -> Past:  # fmt: skip
-    edge, complete = bounds(store, since, until)
-    chosen = stretches(since, edge, now, complete)
+    complete = store.complete()
+    chosen = [
+        stretch for part in parts
+        for stretch in stretches(part.since, _edge(part.since, part.until, complete), now, complete)
+    ]  # fmt: skip
+    since, until = parts[0].since, parts[-1].until
     begins = chosen[0].begins if chosen else since
     part = _read(store, chosen, only)
     ends: float = chosen[-1].ends if chosen else since
@@ -91,7 +113,11 @@ def _read_past(
 def bounds(store: Store, since: float, until: float) -> tuple[float, dict[int, float]]:
     """Return the end of the rows of a window, and the times up to which coarser slots are complete."""
     complete = store.complete()
-    return min(until, FINEST.slot(complete.get(FINEST.seconds, since)) + FINEST.seconds), complete
+    return _edge(since, until, complete), complete
+
+
+def _edge(since: float, until: float, complete: Mapping[int, float]) -> float:
+    return min(until, FINEST.slot(complete.get(FINEST.seconds, since)) + FINEST.seconds)
 
 
 class _Part(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from ..core.errors import StateError
 from ..core.printable import printable
@@ -13,7 +13,7 @@ from ..storage.snapshots import difference
 from ..storage.state_dir import Snapshot
 from ..storage.windows import LONG_SPANS, Span, Window, WindowName
 from .databases import Database
-from .reader import Only, read_past
+from .reader import Only, read_parts
 from .store import Mark, Store, connected, json_text, opened
 from .writer import DEPLOY
 
@@ -43,28 +43,29 @@ def past_window(
         HistoryError: the database cannot be used.
     """
     span = Span(now - LONG_SPANS[name], now)
-    return span_window(database, source, span, now, current)._replace(name=name)
+    return parts_window(database, source, [span], now, current)._replace(name=name)
 
 
-def span_window(
-    database: Database, source: str, span: Span, now: float, current: Window,
+def parts_window(
+    database: Database, source: str, parts: Sequence[Span], now: float, current: Window,
     only: Only | None = None,
 ) -> Window:  # fmt: skip
-    """Read any window; see :func:`past_window`.
+    """Read any window, or the parts of one; see :func:`past_window`.
 
     Args:
         database: that holds the history.
         source: name of the state directory.
-        span: bounds of the window.
+        parts: bounds, in order of time, with more than an hour between two.
         now: the present, in seconds since the epoch.
         current: the window ``run`` of the present run.
         only: returns whether a series is read, ``None`` for all.
     """
     present = current.snapshot
-    until = min(span.until, now)
+    parts = [Span(since, min(until, now)) for since, until in parts]
+    until = parts[-1].until
     with opened(database) as store:
         live = {(source, current.run): present} if current.is_whole else None
-        past = read_past(store, span.since, until, now, live, only)
+        past = read_parts(store, parts, now, live, only)
     gauges = difference(present, (present.about, present.columns))  # observed nothing
     snapshot = Snapshot(
         columns.add([past.snapshot.columns, gauges.columns]), past.snapshot.about, present.workers,

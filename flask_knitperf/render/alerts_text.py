@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ..reports.documents import AlertsReport
     from ..reports.documents.alerts import DeliveryRow, FiringRow
 
+Dated = tuple[str, str | None]
+"""Words, and the ISO 8601 moment that follows them, if one does."""
 DELIVERIES = {"queued": "waits", "sent": "sent", "failed": "given up"}
 _WIDTH = 76
 
@@ -30,7 +32,7 @@ def alerts(document: AlertsReport) -> str:
         lines.append(f"  {rule['name'][:31]:<32}{rule['fired']:>6}   {channels[:34]}")
     lines += ["", *(_silence(**row) for row in document["silences"])]
     lines += [
-        "  " + evaluated(document),
+        f"  {in_text(evaluated(document))}.",
         f"  Channels: {', '.join(document['channels']) or 'none'}.",
     ]
     return plain("\n".join(lines) + "\n")
@@ -38,20 +40,20 @@ def alerts(document: AlertsReport) -> str:
 
 def _firing(row: FiringRow) -> list[str]:
     subject = f": {row['subject']}" if row["subject"] else ""
-    notes = [note for note in (state(row), f"since {short(row['since'])}") if note]
+    notes = [note for note in (in_text(state(row)), f"since {short(row['since'])}") if note]
     return [
         f"  {SEVERITIES[row['severity']]}: {row['rule']}{subject}"[:_WIDTH],
         f"    {row['text']}"[:_WIDTH], f"    {'; '.join(notes)}", "",
     ]  # fmt: skip
 
 
-def state(row: FiringRow) -> str:
+def state(row: FiringRow) -> Dated:
     """Return the condition of an alert that fires where it is unusual, else an empty text."""
     if row["silent_until"]:
-        return f"silent until {short(row['silent_until'])}"
+        return "silent until", row["silent_until"]
     if not row["has_data"]:
-        return "no data now"
-    return "good again, not for long enough yet" if row["is_clear"] else ""
+        return "no data now", None
+    return "good again, not for long enough yet" if row["is_clear"] else "", None
 
 
 def _silence(number: int, rule: str, subject: str, until: str, reason: str) -> str:
@@ -60,10 +62,16 @@ def _silence(number: int, rule: str, subject: str, until: str, reason: str) -> s
     return f"  Silence {number}: {about} until {short(until)}{because}"[:_WIDTH]
 
 
-def evaluated(document: AlertsReport) -> str:
-    """Return when rules were evaluated last, as a sentence."""
+def evaluated(document: AlertsReport) -> Dated:
+    """Return when rules were evaluated last."""
     at = document["evaluated_at"]
-    return "Not evaluated yet." if at is None else f"Evaluated at {short(at)}."
+    return "Not evaluated yet" if at is None else "Evaluated at", at
+
+
+def in_text(words: Dated) -> str:
+    """Return words and the moment that follows them as text."""
+    text, at = words
+    return f"{text} {short(at)}" if at else text
 
 
 def short(moment: str) -> str:
@@ -71,14 +79,14 @@ def short(moment: str) -> str:
     return datetime.fromisoformat(moment).strftime(f"%Y-%m-%d{NBSP}%H:%M")
 
 
-def delivery(row: DeliveryRow) -> str:
+def delivery(row: DeliveryRow) -> Dated:
     """Return the result of a delivery in words."""
     if row["state"] == "queued" and not row["error"]:
-        return f"waits until {short(row['next_try'])}" if row["next_try"] else "waits"
+        return "waits until" if row["next_try"] else "waits", row["next_try"]
     if row["state"] == "queued":
-        return f"failed, next try {short(row['next_try'] or row['at'])}"
+        return "failed, next try", row["next_try"] or row["at"]
     tries = f" at try {row['tries']}" if row["tries"] > 1 else ""
-    return DELIVERIES[row["state"]] + tries
+    return DELIVERIES[row["state"]] + tries, None
 
 
 def backtest(

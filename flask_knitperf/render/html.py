@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent, rate, size
-from . import Values, wording
+from . import Values, html_times, wording
 from .anchors import anchor
 from .chart import seconds
 from .html_cards import cards
@@ -111,13 +111,13 @@ def report(
         "requests": sum(row["count"] for row in document["endpoints"]),
         "nothing": wording.nothing_to_fix(document),
         "cold_starts": wording.COLD_STARTS,
-        "period": wording.period(window["from"], window["to"]),
+        "period": html_times.period(window["from"], window["to"]),
         "sampler_off": wording.SAMPLER_OFF,
         "overhead": wording.overhead(document["self"]["us_per_request"]),
         "functions": [_function(row) for row in document["functions"]],
         "jobs": [_job(row) for row in document["jobs"]],
         "workers": [
-            {**row, "since": wording.moment(row["started"]), "busy": percent(row["busy_share"]),
+            {**row, "since": html_times.moment(row["started"]), "busy": percent(row["busy_share"]),
              "gil_wait": percent(row["gil_pressure"])}
             for row in document["workers"]
         ],
@@ -141,7 +141,7 @@ def _job(row: JobRow) -> Values:
     return {
         **row, "mean": duration(row["mean_ms"]), "p50": duration(row["p50_ms"]),
         "p95": duration(row["p95_ms"]), "spent": spent(row["time_spent_s"]),
-        "ended": wording.moment(row["last"]), "failure": wording.failures(row["failures"]),
+        "ended": html_times.moment(row["last"]), "failure": wording.failures(row["failures"]),
         "longest": wording.longest_part(row["parts"]),
     }  # fmt: skip
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from ..alerts.rule_forms import FIELDS, NAMES
 from ..alerts.rules import BY_ENDPOINT, Metric
 from ..core.units import count, joined, span
 from ..runtime.documents import RULE_TESTS, SILENCE_S
 from . import Values
-from .alerts_text import delivery, evaluated, short, state
+from .alerts_text import delivery, evaluated, state
+from .html_times import dated, minute
 from .wording import SEVERITIES
 from .wording import window as window_name
 
@@ -33,14 +36,14 @@ def alerts(document: AlertsReport) -> Values:
         "firing": firing(document),
         "rules": rules,
         "summary": f"{count(len(rules), 'rule')}, {count(fired, 'alert')} in this window",
-        "evaluated": evaluated(document),
+        "evaluated": dated(evaluated(document)),
         "silences": [
-            {**row, "until": short(row["until"]),
+            {**row, "until": minute(row["until"]),
              "about": " ".join(filter(None, (row["rule"] or "All rules", row["subject"])))}
             for row in document["silences"]
         ],
         "deliveries": [_delivery(row) for row in document["deliveries"]],
-        "events": [{**row, "at": short(row["at"])} for row in document["events"]],
+        "events": [{**row, "at": minute(row["at"])} for row in document["events"]],
         "switched_off": document["switched_off"], "metrics": METRICS,
         "channels": ", ".join(document["channels"]),
         "lengths": [(name, span(round(seconds))) for name, seconds in SILENCE_S.items()],
@@ -68,7 +71,7 @@ def rule(document: RulePreview) -> Values:
         "tests": [(name, window_name(name)) for name in RULE_TESTS],
         "fired": None if fired is None else {
             "text": f"It would have fired {_times(len(fired))} in this time.",
-            "past": [f"{one['subject'] or 'all'}, {short(one['begins'])}" for one in fired[:_MAX_PAST]],
+            "past": [_began(one) for one in fired[:_MAX_PAST]],
             **_strip(fired, window),
         },
         "untested": window is not None and fired is None,
@@ -105,8 +108,8 @@ def _firing(row: FiringRow) -> Values:
     method, _, endpoint = row["subject"].partition(" ")
     return {
         **row, "css": row["severity"].lower(), "level": SEVERITIES[row["severity"]],
-        "method": method, "endpoint": endpoint, "since": short(row["since"]),
-        "text": joined(row["text"][:1].upper() + row["text"][1:]), "state": state(row),
+        "method": method, "endpoint": endpoint, "since": minute(row["since"]),
+        "text": joined(row["text"][:1].upper() + row["text"][1:]), "state": dated(state(row)),
     }  # fmt: skip
 
 
@@ -118,8 +121,12 @@ def _rule(rule: RuleRow, begins: float, ends: float) -> Values:
         **rule, "bars": stretches, "label": label, "is_firing": is_firing, "width": WIDTH,
         "condition": joined(rule["condition"][:1].upper() + rule["condition"][1:]),
         "to": ", ".join(rule["channels"]) or "all channels",
-        "past": [f"{one['subject'] or 'all'}, {short(one['begins'])}" for one in rule["stretches"]],
+        "past": [_began(one) for one in rule["stretches"]],
     }  # fmt: skip
+
+
+def _began(one: FiredStretch) -> Markup:
+    return Markup("{}, {}").format(one["subject"] or "all", minute(one["begins"]))
 
 
 def _bar(one: FiredStretch, begins: float, ends: float) -> Values:
@@ -133,6 +140,6 @@ def _bar(one: FiredStretch, begins: float, ends: float) -> Values:
 
 def _delivery(row: DeliveryRow) -> Values:
     return {
-        **row, "at": short(row["at"]), "result": delivery(row),
+        **row, "at": minute(row["at"]), "result": dated(delivery(row)),
         "tone": "warning" if row["state"] == "queued" and row["error"] else _TONES[row["state"]],
     }  # fmt: skip

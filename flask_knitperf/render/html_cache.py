@@ -8,7 +8,8 @@ from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent
 from . import Values
 from .cache_text import MISSES, evicted, missed, more_namespaces, worth
-from .wording import mb, period
+from .html_times import period
+from .wording import mb
 
 if TYPE_CHECKING:
     from ..reports.documents import CacheReport

@@ -10,7 +10,8 @@ from ..analysis.phrases import title
 from ..core.units import count, duration, number, ratio, size
 from ..reports.references import LAST_WEEK
 from . import Values
-from .wording import CHANGES, period, too_few
+from .html_times import period
+from .wording import CHANGES, compared_hours, too_few
 
 if TYPE_CHECKING:
     from ..reports.documents import ComparisonReport
@@ -37,7 +38,7 @@ def compare(document: ComparisonReport) -> Values:
             for change, n in counts.items() if n
         ],
         "rows": [_row(row) for row in rows], "note": too_few(rows), "width": WIDTH,
-        "releases": document["releases"],
+        "hours": compared_hours(document), "releases": document["releases"],
     }  # fmt: skip
 
 

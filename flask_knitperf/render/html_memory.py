@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from ..core.units import number, size
 from . import Values
+from .html_times import moment
 from .memory_text import frames_summary, growth, listed_frames, unlisted_frames
-from .wording import LEAK_SUSPECTED, LEVELS, mb, memory_level, memory_totals, memory_trend, moment
+from .wording import LEAK_SUSPECTED, LEVELS, mb, memory_level, memory_totals, memory_trend
 
 if TYPE_CHECKING:
     from ..reports.documents import MemoryReport
@@ -63,7 +66,7 @@ def _live_frames(worker: WorkerFramesRow) -> Values:
          "saves": mb(frame["saves_mb"])}
         for frame in listed_frames(worker, _MAX_FRAMES)
     ]  # fmt: skip
-    summary = f"{frames_summary(worker)} Listed {moment(worker['at'])}."
+    summary = Markup("{} Listed {}.").format(frames_summary(worker), moment(worker["at"]))
     return {**worker, "summary": summary, "frames": rows,
             "more": unlisted_frames(worker, len(rows))}  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent, size
 from . import Values
-from .wording import moment
+from .html_times import moment
 
 if TYPE_CHECKING:
     from ..reports.documents import RequestReport

@@ -11,8 +11,7 @@ from .layout import Section, cut, document, table, wrap
 from .terminal_queries import endpoint_queries
 
 if TYPE_CHECKING:
-    from ..reports.documents import EndpointReport, Report
-    from ..reports.documents.comparison import ComparisonRow
+    from ..reports.documents import ComparisonReport, EndpointReport, Report
     from ..reports.documents.endpoint import Against
     from ..reports.documents.report import (
         CriterionRow,
@@ -236,8 +235,9 @@ def _changes(against: Against, width: int) -> list[str]:
     )
 
 
-def comparison(rows: list[ComparisonRow], width: int = 80) -> str:
+def comparison(compared: ComparisonReport, width: int = 80) -> str:
     """Return a comparison of two windows as text."""
+    rows = compared["rows"]
     lines = table(
         ("endpoint", "change", "requests", "p95 before", "p95 now", "ratio"),
         ((f"{row['method']} {row['endpoint']}", wording.CHANGES[row["change"]],
@@ -246,8 +246,11 @@ def comparison(rows: list[ComparisonRow], width: int = 80) -> str:
         width,
         flexible=(0, 1),
     )  # fmt: skip
-    note = wrap(wording.too_few(rows), width, then="")
-    return document([Section("", lines or ["No endpoint to compare."]), Section("", note)])
+    notes = [
+        Section("", wrap(note, width, then=""))
+        for note in (wording.compared_hours(compared), wording.too_few(rows))
+    ]
+    return document([Section("", lines or ["No endpoint to compare."]), *notes])
 
 
 def commands_done(done: Iterable[str], failed: dict[str, str], alive: list[str]) -> str:

@@ -11,7 +11,13 @@ from ..core.units import MB, NBSP, NONE, about, count, duration, number, percent
 from ..metrics.catalogue import QUERY, QUERY_AT
 
 if TYPE_CHECKING:
-    from ..reports.documents import EndpointReport, MemoryReport, QueriesReport, Report
+    from ..reports.documents import (
+        ComparisonReport,
+        EndpointReport,
+        MemoryReport,
+        QueriesReport,
+        Report,
+    )
     from ..reports.documents.cards import CardRow, PointRow
     from ..reports.documents.comparison import ComparisonRow
     from ..reports.documents.fields import Window
@@ -146,6 +152,15 @@ def too_few(rows: Iterable[ComparisonRow]) -> str:
         f"it is the same; that takes {lacking[0]['needed']} before and now at least. The first requests "
         "of each worker are not counted."
     )
+
+
+def compared_hours(compared: ComparisonReport) -> str:
+    """Return a sentence on the times of day of two windows, empty where they are the same."""
+    if compared["hours"] == "common":
+        return "Of both windows only the times of day are compared that they have in common."
+    if compared["hours"] == "different":
+        return "The windows have other times of day, so a change may be that of the hours."
+    return ""
 
 
 def nothing_to_fix(report: Report) -> str:

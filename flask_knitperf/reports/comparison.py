@@ -11,6 +11,7 @@ from ..core.settings import Settings
 from ..metrics.catalogue import BY_ROWS, REQUEST, ROWS
 from ..storage.windows import Window
 from .build import Route
+from .references import Pair
 from .values import in_ms, moment, rounded, window_document
 
 if TYPE_CHECKING:
@@ -19,25 +20,25 @@ if TYPE_CHECKING:
 
 
 def compare_windows(
-    now: Window, before: Window, settings: Settings, routes: Iterable[Route],
-    releases: Iterable[str] = (), at: float = 0.0,
+    pair: Pair, settings: Settings, routes: Iterable[Route], releases: Iterable[str] = (),
+    at: float = 0.0,
 ) -> ComparisonReport:  # fmt: skip
     """Return the comparison of two windows.
 
     Args:
-        now: the window.
-        before: the one that it is compared with.
+        pair: the windows.
         settings: thresholds.
         routes: the application's ``(endpoint, rule, methods)``.
         releases: names of releases to compare with, the latest first.
         at: the present, in seconds since the epoch.
     """
     known = list(routes)
-    rows = [endpoints(one.snapshot.readings, settings, known) for one in (now, before)]
+    rows = [endpoints(one.snapshot.readings, settings, known) for one in (pair.now, pair.before)]
     return {
         "schema": "flask-knitperf/compare/1", "generated_at": moment(at),
-        "window": window_document(now), "against": window_document(before),
-        "releases": list(releases), "rows": [comparison_row(one) for one in compare(*rows)],
+        "window": window_document(pair.now), "against": window_document(pair.before),
+        "hours": pair.hours, "releases": list(releases),
+        "rows": [comparison_row(one) for one in compare(*rows)],
     }  # fmt: skip
 
 

@@ -25,11 +25,17 @@ from .details import read_requests
 from .endpoint import build_endpoint_report, compare_endpoint, endpoint_row
 from .memory import build_memory_report
 from .queries import build_queries_report
-from .references import Past, read_reference
+from .references import Past, read_pair
 
 if TYPE_CHECKING:
-    from .documents import CacheReport, EndpointReport, MemoryReport, QueriesReport, Report
-    from .documents.comparison import ComparisonRow
+    from .documents import (
+        CacheReport,
+        ComparisonReport,
+        EndpointReport,
+        MemoryReport,
+        QueriesReport,
+        Report,
+    )
 
 
 class Offline:
@@ -77,7 +83,7 @@ class Offline:
         if span is not None:
             if self._past is None:
                 raise StateError(f"the window {name} needs the history (KNITPERF_HISTORY)")
-            return self._past.span(span, now, window(self.run, "run", now))
+            return self._past.parts([span], now, window(self.run, "run", now))
         window_name = check(name)
         if window_name in LONG_SPANS and self._past is not None:
             return self._past.window(window_name, now, window(self.run, "run", now))
@@ -135,17 +141,17 @@ class Offline:
         now = self._clock.wall()
         return printable(build_memory_report(read, self.settings, now, machine(), frames))
 
-    def against(self, name: str, other: str) -> list[ComparisonRow]:
-        """Return a window compared with another one or a release, the slower endpoints first.
+    def against(self, name: str, other: str) -> ComparisonReport:
+        """Return a window compared with another one or a release.
 
         Raises:
             ConfigurationError: there is no such window.
             StateError: there is no such release.
             HistoryError: the history cannot be read.
         """
-        now = self.window(name)
-        before = read_reference(other, now, self.window, self._past, self._clock.wall())
-        return printable(compare_windows(now, before, self.settings, self.routes)["rows"])
+        now = self._clock.wall()
+        pair = read_pair(self.window(name), other, self.window, self._past, now)
+        return printable(compare_windows(pair, self.settings, self.routes, at=now))
 
     def alive(self) -> list[str]:
         """Return the names of the live workers that serve requests."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..core.errors import StateError
+from ..storage.day_hours import at_hours_of, is_whole, seconds_of
 from ..storage.windows import NAMES, Span, Window, WindowName, span_of
+
+if TYPE_CHECKING:
+    from .documents.comparison import Hours
 
 LAST_WEEK = "last-week"
 """Name of the same hours a week before."""
+_MIN_COMMON = 0.5  # of the shorter of two windows, at the times of day of both
 _WEEK_S = 7 * 86_400.0
 
 
@@ -19,21 +24,56 @@ class Past(Protocol):
     def window(self, name: WindowName, now: float, current: Window) -> Window:
         """Read one of :data:`..storage.windows.LONG_SPANS`."""
 
-    def span(self, span: Span, now: float, current: Window) -> Window:
-        """Read any window."""
+    def parts(self, parts: Sequence[Span], now: float, current: Window) -> Window:
+        """Read any window, or parts of one."""
 
     def release(self, name: str, now: float) -> Span:
         """Return the time in which a release served."""
 
 
-def read_reference(
-    against: str, now: Window, read: Callable[[str], Window], past: Past | None, clock: float
-) -> Window:
-    """Read the window that another one is compared with.
+class Pair(NamedTuple):
+    """Two windows that are compared.
+
+    Attributes:
+        now: the window.
+        before: the one that it is compared with.
+        hours: whether they have the same times of day.
+    """
+
+    now: Window
+    before: Window
+    hours: Hours
+
+
+class SpanPair(NamedTuple):
+    """Parts of two windows; see :class:`Pair`."""
+
+    now: list[Span]
+    before: list[Span]
+    hours: Hours
+
+
+def same_hours(now: Span, before: Span) -> SpanPair:
+    """Return the parts of two windows at the times of day that they have in common.
+
+    Where that is less than half of the shorter one, they are compared as they are.
+    """
+    parts = at_hours_of(now, before), at_hours_of(before, now)
+    shorter = min(now.until - now.since, before.until - before.since)
+    if not all(parts) or min(map(seconds_of, parts)) < _MIN_COMMON * shorter:
+        return SpanPair([now], [before], "different")
+    are_whole = is_whole(parts[0], now) and is_whole(parts[1], before)
+    return SpanPair(*parts, "all" if are_whole else "common")
+
+
+def read_pair(
+    now: Window, against: str, read: Callable[[str], Window], past: Past | None, clock: float
+) -> Pair:
+    """Read the window that another one is compared with, and of both the times of day of both.
 
     Args:
-        against: a window, :data:`LAST_WEEK`, or a release.
         now: the window that is compared.
+        against: a window, :data:`LAST_WEEK`, or a release.
         read: reads a window by its name.
         past: the history, ``None`` without one.
         clock: the present, in seconds since the epoch.
@@ -43,12 +83,24 @@ def read_reference(
         StateError: there is no such release, or no history.
         HistoryError: the history cannot be read.
     """
+    before = None
     if against in NAMES or span_of(against) is not None:
-        return read(against)
-    if past is None:
+        before = read(against)
+        span = Span(before.begins, before.ends)
+    elif past is None:
         raise StateError(f"to compare with {against!r} takes a history (KNITPERF_HISTORY)")
-    if against == LAST_WEEK:
+    elif against == LAST_WEEK:
         span = Span(now.begins - _WEEK_S, now.ends - _WEEK_S)
-        return past.span(span, clock, read("run"))
-    span = past.release(against, clock)
-    return past.span(span, clock, read("run"))._replace(release=against)
+    else:
+        span = past.release(against, clock)
+    release = against if before is None and against != LAST_WEEK else None
+    pair = same_hours(Span(now.begins, now.ends), span)
+    if past is None:
+        assert before is not None
+        return Pair(now, before, "all" if pair.hours == "all" else "different")
+    if before is None or not is_whole(pair.before, span):
+        known, before = before, past.parts(pair.before, clock, read("run"))
+        release = release if known is None else known.release
+    if not is_whole(pair.now, Span(now.begins, now.ends)):
+        now = past.parts(pair.now, clock, read("run"))._replace(release=now.release)
+    return Pair(now, before if release is None else before._replace(release=release), pair.hours)

@@ -25,7 +25,7 @@ from ..reports.comparison import compare_windows, release_change
 from ..reports.details import Details, read_requests
 from ..reports.endpoint import Opened, build_endpoint_report, compare_endpoint, endpoint_row
 from ..reports.queries import build_queries_report
-from ..reports.references import LAST_WEEK, read_reference
+from ..reports.references import LAST_WEEK, Pair, read_pair, same_hours
 from ..reports.request import build_request_report
 from ..reports.values import moment, window_document
 from ..storage import exemplars
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         RequestReport,
         RulePreview,
     )
+    from ..reports.documents.comparison import Hours
     from ..reports.documents.endpoint import ReleaseChange, Timeline
     from ..reports.documents.fields import Window as WindowDocument
 
@@ -72,12 +73,14 @@ class _Served(NamedTuple):
     Attributes:
         history: where their observations are.
         whole: the window of the whole present run.
-        spans: name and bounds of each.
+        releases: name and parts of each, at the times of day that both have.
+        hours: whether they have the same ones.
     """
 
     history: HistoryJobs
     whole: Window
-    spans: list[tuple[str, Span]]
+    releases: list[tuple[str, list[Span]]]
+    hours: Hours
 
 
 def _is_of_all_hosts(name: str) -> bool:
@@ -166,7 +169,7 @@ class Documents:
             raise StateError(f"the window {name} needs the history (KNITPERF_HISTORY)")
         whole = window(run, "run", now, snapshot)
         if span is not None:
-            return self._history.span(span, now, whole)
+            return self._history.parts([span], now, whole)
         return self._history.window(window_name, now, whole)
 
     def _memory_window(self, name: WindowName, now: float, snapshot: Snapshot) -> Window:
@@ -207,12 +210,9 @@ class Documents:
         """
         now = self._recorder.clock.wall()
         past = None if self._in_memory() else self._history
-        read = self.window(name)
-        before = read_reference(against, read, self.window, past, now)
+        pair = read_pair(self.window(name), against, self.window, past, now)
         releases = [] if past is None else past.releases(now)
-        return printable(
-            compare_windows(read, before, self._settings(), self._routes(), releases, now)
-        )
+        return printable(compare_windows(pair, self._settings(), self._routes(), releases, now))
 
     def release_changes(self) -> ComparisonReport | None:
         """Return the changes of the present release.
@@ -231,12 +231,13 @@ class Documents:
         if served is not None:
             history, whole = served.history, served.whole
             read = (
-                history.span_of_meters(span, now, whole, COMPARED_METERS)._replace(release=release)
-                for release, span in served.spans
+                history.parts_of_meters(parts, now, whole, COMPARED_METERS)._replace(
+                    release=release
+                )
+                for release, parts in served.releases
             )
-            document = compare_windows(
-                next(read), next(read), self._settings(), self._routes(), (), now
-            )
+            pair = Pair(next(read), next(read), served.hours)
+            document = compare_windows(pair, self._settings(), self._routes(), (), now)
             if not any(row["count_before"] for row in document["rows"]):
                 document = None
         self._changes = ns + _CHANGES_NS, None if document is None else printable(document)
@@ -251,8 +252,8 @@ class Documents:
                 return None
             history, whole = served.history, served.whole
             read = (
-                history.span_of_endpoint(span, now, whole, *pair)._replace(release=release)
-                for release, span in served.spans
+                history.parts_of_endpoint(parts, now, whole, *pair)._replace(release=release)
+                for release, parts in served.releases
             )
             return release_change(next(read), next(read), self._settings(), self._routes(), pair)
         except HistoryError as error:
@@ -268,13 +269,12 @@ class Documents:
         if not earlier:
             return None
         try:
-            spans = [(name, history.release(name, now)) for name in (release, earlier[0])]
+            spans = [history.release(name, now) for name in (release, earlier[0])]
         except StateError:
             return None  # the start of this release is not written yet
-        week = [
-            (name, Span(max(since, until - _WEEK_S), until)) for name, (since, until) in spans
-        ]  # fmt: skip
-        return _Served(history, self.window("run"), week)
+        pair = same_hours(*(Span(max(since, until - _WEEK_S), until) for since, until in spans))
+        releases = [(release, pair.now), (earlier[0], pair.before)]
+        return _Served(history, self.window("run"), releases, pair.hours)
 
     def alerts(self, name: str = "24h") -> AlertsReport:
         """Return the document behind ``/perf/alerts``.

@@ -177,36 +177,38 @@ class HistoryJobs:
         opened = database(self._settings.history_url)
         return past_window(opened, source_of(self._settings.state_dir), name, now, current)
 
-    def span(self, span: Span, now: float, current: Window) -> Window:
-        """Read any window of the history; see :func:`..history.windows.span_window`.
+    def parts(self, parts: Sequence[Span], now: float, current: Window) -> Window:
+        """Read any window of the history, or parts of one; see :func:`..history.windows.parts_window`.
 
         Raises:
             HistoryError: the database cannot be used.
         """
-        return self._span(span, now, current)
+        return self._parts(parts, now, current)
 
-    def span_of_meters(
-        self, span: Span, now: float, current: Window, meters: Container[str]
+    def parts_of_meters(
+        self, parts: Sequence[Span], now: float, current: Window, meters: Container[str]
     ) -> Window:
-        """Read some meters of a window; see :meth:`span`."""
+        """Read some meters; see :meth:`parts`."""
         from ..history.windows import of_meters
 
-        return self._span(span, now, current, of_meters(meters))
+        return self._parts(parts, now, current, of_meters(meters))
 
-    def span_of_endpoint(
-        self, span: Span, now: float, current: Window, endpoint: str, method: str
+    def parts_of_endpoint(
+        self, parts: Sequence[Span], now: float, current: Window, endpoint: str, method: str
     ) -> Window:
-        """Read one endpoint in a window; see :meth:`span`."""
+        """Read one endpoint; see :meth:`parts`."""
         from ..history.windows import of_endpoint
 
-        return self._span(span, now, current, of_endpoint(endpoint, method))
+        return self._parts(parts, now, current, of_endpoint(endpoint, method))
 
-    def _span(self, span: Span, now: float, current: Window, only: Only | None = None) -> Window:
+    def _parts(
+        self, parts: Sequence[Span], now: float, current: Window, only: Only | None = None
+    ) -> Window:
         from ..history.databases import database
-        from ..history.windows import source_of, span_window
+        from ..history.windows import parts_window, source_of
 
         opened, source = database(self._settings.history_url), source_of(self._settings.state_dir)
-        return span_window(opened, source, span, now, current, only)
+        return parts_window(opened, source, parts, now, current, only)
 
     def release(self, name: str, now: float) -> Span:
         """Return the time in which a release served; see :func:`..history.windows.release_span`.

@@ -603,6 +603,17 @@ def test_times_are_in_the_zone_of_the_viewer(browser: Browser, charted: Charted)
         ]
 
 
+def test_moments_in_texts_are_in_the_zone_of_the_viewer(browser: Browser, charted: Charted) -> None:
+    zone = "America/St_Johns"
+    with emulated(browser, "setTimezoneOverride", {"timezoneId": zone}, {"timezoneId": ""}):
+        browser.open(charted.overview)
+        at = float(browser.evaluate("document.querySelector('main > .meta time').dataset.time"))
+        local = datetime.fromtimestamp(at, ZoneInfo(zone))
+        shown = browser.evaluate("document.querySelector('main > .meta').textContent")
+        assert f"{local.day} {local:%b %H:%M:%S} – " in shown.replace("\u00a0", " ")
+        assert "UTC" not in shown and "GMT-" in shown
+
+
 @pytest.mark.parametrize("name", ["times", "heat", "load"])
 def test_a_chart_can_be_saved_as_a_picture(browser: Browser, charted: Charted, name: str) -> None:
     browser.open(charted.overview)

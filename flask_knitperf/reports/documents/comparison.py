@@ -5,6 +5,8 @@ from typing import Annotated, Literal, TypedDict
 from ...analysis.regression import Change
 from .fields import Count, Field, Milliseconds, Moment, Number, Window
 
+Hours = Literal["all", "common", "different"]
+
 
 class ComparisonRow(TypedDict):
     """One endpoint and method in two windows, without each worker's first requests."""
@@ -33,5 +35,12 @@ class ComparisonReport(TypedDict):
     generated_at: Moment
     window: Window
     against: Window
+    hours: Annotated[
+        Hours,
+        Field(
+            "all: both windows have the same times of day; common: compared at those that both "
+            "have; different: they have none in common, or there is no history of them"
+        ),
+    ]
     releases: Annotated[list[str], Field("that the history has, the latest first")]
     rows: Annotated[list[ComparisonRow], Field("the slower ones first")]

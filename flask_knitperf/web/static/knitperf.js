@@ -31,14 +31,34 @@ const FORMS = {
   full: ["sv-SE", {
     year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
   }],
+  minute: ["sv-SE", { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit" }],
 };
+/** @type {[string, Intl.DateTimeFormatOptions]} */
+const DAY = ["en-US", { day: "numeric", month: "short" }];
 
 /**
  * @param {number} seconds since the epoch
- * @param {string} form a key of FORMS
+ * @param {string} form a key of FORMS, or "moment"
+ * @returns {string}
  */
 export function timeText(seconds, form) {
-  return new Intl.DateTimeFormat(...FORMS[form]).format(new Date(seconds * 1000));
+  const at = new Date(seconds * 1000);
+  if (form === "moment") {
+    const [month, day] = new Intl.DateTimeFormat(...DAY).format(at).split(" ");
+    return [day, month, timeText(seconds, "second")].join(NBSP);
+  }
+  const text = new Intl.DateTimeFormat(...FORMS[form]).format(at);
+  return form === "minute" ? text.replace(" ", NBSP) : text;
+}
+
+/**
+ * Return the end of a period, with its day only if that is another one than that of the start.
+ * @param {number} since seconds since the epoch
+ * @param {number} until seconds since the epoch
+ */
+export function untilText(since, until) {
+  const [first, last] = [since, until].map(seconds => new Date(seconds * 1000).toDateString());
+  return timeText(until, first === last ? "second" : "moment");
 }
 
 /** @param {ParentNode} root */
@@ -47,8 +67,9 @@ function showLocalTimes(root) {
     .formatToParts(new Date()).find(part => part.type === "timeZoneName")?.value ?? "local";
   for (const element of root.querySelectorAll("[data-zone]")) element.textContent = zone;
   for (const element of root.querySelectorAll("[data-time]")) {
-    const { time, form } = /** @type {SVGElement | HTMLElement} */ (element).dataset;
-    element.textContent = timeText(Number(time), form ?? "full");
+    const { time, form, since } = /** @type {SVGElement | HTMLElement} */ (element).dataset;
+    element.textContent = since === undefined
+      ? timeText(Number(time), form ?? "full") : untilText(Number(since), Number(time));
   }
 }
 

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { script } from "./module.mjs";
 
 const {
-  costOf, durationText, pollPause, rateText, refreshPause, replaceContent, spanUrl, timeText,
+  costOf, durationText, pollPause, rateText, refreshPause, replaceContent, spanUrl, timeText, untilText,
 } = script;
 const NBSP = "\u00a0";
 
@@ -27,6 +27,20 @@ test("a time has the form that its element names", () => {
     ["second", "time", "day", "full"].map(form => timeText(1_709_597_105, form)),
     ["00:05:05", "00:05", "Mar 05", "2024-03-05 00:05:05"],
   );
+});
+
+test("a moment has its day and its time", () => {
+  process.env.TZ = "Asia/Kathmandu";
+  assert.equal(timeText(1_709_597_105, "moment"), "5 Mar 05:50:05".replaceAll(" ", NBSP));
+  assert.equal(timeText(1_709_597_105, "minute"), `2024-03-05${NBSP}05:50`);
+});
+
+test("the end of a period has its day where that is another one for the viewer", () => {
+  const [since, until] = [1_709_590_000, 1_709_597_105];
+  process.env.TZ = "UTC";
+  assert.equal(untilText(since, until), "5 Mar 00:05:05".replaceAll(" ", NBSP));
+  process.env.TZ = "America/St_Johns";
+  assert.equal(untilText(since, until), "20:35:05");
 });
 
 test("another span keeps the query but for the window and the answer to a command", () => {
