@@ -40,7 +40,7 @@ def create_blueprint(prefix: str, session: Session) -> PagesBlueprint:
     blueprint = PagesBlueprint("knitperf", __name__, url_prefix=prefix, static_folder=None)
     blueprint.after_request(_add_security_headers)
     blueprint.errorhandler(KnitPerfError)(_error_page)
-    page = partial(_page, session)
+    page, light = partial(_page, session), partial(_page, session, is_timed=False)
     blueprint.add_url_rule("/", "index", page("report"), strict_slashes=False)
     blueprint.add_url_rule("/report", "report", page("report"))
     blueprint.add_url_rule("/why", "why", page("why"))
@@ -51,23 +51,28 @@ def create_blueprint(prefix: str, session: Session) -> PagesBlueprint:
     blueprint.add_url_rule("/compare", "compare", page("compare"))
     blueprint.add_url_rule("/memory", "memory", page("memory"))
     blueprint.add_url_rule("/charts", "charts", page("charts"))
-    blueprint.add_url_rule("/live.json", "live", page("live"))
+    blueprint.add_url_rule("/live.json", "live", light("live"))
     if session.alerts is not None:
         blueprint.add_url_rule("/alerts", "alerts", page("alerts"))
         blueprint.add_url_rule("/alerts/rule", "rule", page("rule"))
         blueprint.add_url_rule("/alerts/<action>", "alert", page("alert"), methods=["POST"])
     blueprint.add_url_rule("/command/<name>", "command", page("command"), methods=["POST"])
-    blueprint.add_url_rule("/style.css", "style", page("style"))
-    blueprint.add_url_rule("/pages.js", "script", page("script"))
+    blueprint.add_url_rule("/style.css", "style", light("style"))
+    blueprint.add_url_rule("/pages.js", "script", light("script"))
     blueprint.add_url_rule("/respond", "respond", _respond)
     return blueprint
 
 
-def _page(session: Session, name: str) -> Callable[..., Any]:
+def _page(session: Session, name: str, *, is_timed: bool = True) -> Callable[..., Any]:
     """Return a view function that calls a method of :class:`.pages.Pages`.
 
     The view itself refuses a request that did not pass the guard: extensions of Flask expect their
     attributes on each blueprint with a ``before_request`` function.
+
+    Args:
+        session: source of the documents.
+        name: of the method.
+        is_timed: whether to send its time, from which the script derives when it takes a page again.
     """
 
     def view(**values: Any) -> Any:
@@ -75,8 +80,11 @@ def _page(session: Session, name: str) -> Callable[..., Any]:
             abort(404)
         from .pages import Pages
 
+        show = getattr(Pages(session), name)
+        if not is_timed:
+            return show(**values)
         began = time.thread_time_ns()
-        response = make_response(getattr(Pages(session), name)(**values))
+        response = make_response(show(**values))
         took_ms = (time.thread_time_ns() - began) / NS_PER_MS
         response.headers["Server-Timing"] = f"page;dur={took_ms:.1f}"
         return response

@@ -71,7 +71,7 @@ class Principal(NamedTuple):
     Attributes:
         authenticated_by: ``bearer``, ``cookie`` or ``access``.
         csrf: token that a changing request must carry; empty for ``bearer``, whose header no other site
-            can send.
+            can send, and for what the application admits to a path without forms.
         cookie: ``Set-Cookie`` header for a page with forms, which ties them to the browser; empty where
             it has one.
     """
@@ -159,14 +159,17 @@ class Guard:
         """Return an authenticated client, or the response to what it may not do."""
         if principal.csrf and _is_from_other_site(environ):
             return GuardResponse("403 FORBIDDEN", list(_PLAIN_TEXT), b"Sent by another site.\n")
-        is_light = environ["PATH_INFO"].removeprefix(self.prefix) in _LIGHT
-        if not (self._light if is_light else self._views).take():
+        if not (self._light if self._is_light(environ) else self._views).take():
             headers = [*_PLAIN_TEXT, ("Retry-After", "5")]
             return GuardResponse("429 TOO MANY REQUESTS", headers, b"Too many requests.\n")
         signs_out = environ["PATH_INFO"] == self.prefix + "/sign-out"
         if signs_out and environ["REQUEST_METHOD"] == "POST":
             return self._sign_out(environ, principal)
         return principal
+
+    def _is_light(self, environ: Environ) -> bool:
+        """Return whether a request is one of those that open pages send often, or for a file."""
+        return environ["PATH_INFO"].removeprefix(self.prefix) in _LIGHT
 
     # -- ways to authenticate ------------------------------------------------------------------------
 
@@ -187,6 +190,8 @@ class Guard:
             return None
         try:
             decision = self._access(environ)
+            if decision is True and self._is_light(environ):
+                return Principal("access", "")  # no form is there
             if decision is True:
                 return self._admitted(environ, secret.key)
             if decision is not False and decision is not None:

@@ -9,41 +9,7 @@ import pytest
 
 from flask_knitperf.core.units import plain
 
-from .reader import Page, document, page
-
-UNITS = {"µs": 0.001, "ms": 1.0, "s": 1000.0, "min": 60_000.0, "h": 3_600_000.0}
-
-
-def in_ms(text: str) -> float | None:
-    """Read a duration back."""
-    if text == "–":
-        return None
-    number, unit = text.split()
-    return float(number.replace(",", "")) * UNITS[unit]
-
-
-def about(shown: str, exact: float | None) -> bool:
-    """Return whether a shown duration is the exact one, rounded to at least two digits."""
-    read = in_ms(shown)
-    if exact is None or read is None:
-        return exact is None and read is None
-    return abs(read - exact) <= max(0.051 * exact, 0.001)
-
-
-def figures(shown: Page) -> list[dict[str, str]]:
-    """Return the figures beside each endpoint, in the order of the page."""
-    rows: list[dict[str, str]] = []
-    label = None
-    for path, text in shown.texts:
-        if "summary" not in path or "details" not in path:
-            continue
-        if path[-1] == "b":
-            rows.append({"title": text})
-        elif path[-1] == "small":
-            label = text
-        elif label is not None and rows:
-            rows[-1][label], label = text, None
-    return rows
+from .reader import about, document, figures, page
 
 
 def test_the_page_shows_the_endpoints_of_the_report_in_its_order(shared_busy: Any) -> None:
