@@ -39,11 +39,12 @@ LIVE = "document.querySelector('#live .text').textContent"
 TEXT = "document.querySelector('main').innerText"
 _COMPARED = ("p50", "p95", "p99")
 _OVERVIEW = "/perf/?window=run"
-# What differs between two moments by itself: the last minute, and the ages of alerts.
+# Left out is what differs between two moments: bounds of the window, the last minute, alerts.
 _STILL = """
 (() => {
   const main = document.querySelector('main').cloneNode(true);
-  main.querySelectorAll('#now, #firing ~ *, figure, .saturation, svg').forEach(one => one.remove());
+  for (const one of main.querySelectorAll('#now, #firing ~ *, figure, .saturation, svg, time'))
+    one.remove();
   return main.textContent.split(/\\s+/).join(' ');
 })()
 """
@@ -73,6 +74,9 @@ def _judge(outcome: Outcome, mill: ServedMill, browser: Browser, key: Plan, minu
     bearer = {"Authorization": f"Bearer {mill.token}"}
     browser.send("Network.setExtraHTTPHeaders", headers=bearer)
     browser.open(mill.address + _OVERVIEW)
+    began = time.monotonic()
+    while not browser.evaluate(LIVE).startswith("Live") and time.monotonic() - began < 10:
+        time.sleep(0.5)
     states: list[str] = []
     with _traffic(mill, key, minutes) as driver:
         while driver.is_alive():

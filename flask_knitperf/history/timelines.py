@@ -99,6 +99,7 @@ def _timeline(
         group: by_slot(some.of(_numbers(series.parts, group)), length)
         for group in dict.fromkeys(series.parts.values())
     }
+    starts = sorted({*points, *cold})
     usual = _usual(store, series.warm, since, now, source)
     level_steps, drifted = _trend(by_slot(warm, DAY) if until - since > DAY else {})
     marks = store.marks(chosen[0].begins if chosen else since, until)
@@ -106,18 +107,17 @@ def _timeline(
         "slot_s": length,
         "points": [
             _point(
-                at, one, usual_band(usual, range(at // HOUR, -(-(at + length) // HOUR))),
+                at, points.get(at, _NO_REQUESTS), cold.get(at, _NO_REQUESTS),
+                usual_band(usual, range(at // HOUR, -(-(at + length) // HOUR))),
                 failed.get(at, _NO_REQUESTS).count,
-                _part_times(one, cold.get(at, _NO_REQUESTS), {
-                    group: sums[at] for group, sums in parts.items() if at in sums
-                }),
+                {group: sums[at] for group, sums in parts.items() if at in sums},
             )
-            for at, one in points.items()
+            for at in starts
         ],
         "deploys": [deploy_row(mark) for mark in marks if mark.kind == DEPLOY],
         "steps": level_steps,
         "drift": drifted,
-        "heat": heat(list(points.values())),
+        "heat": heat([points.get(at, _NO_REQUESTS) for at in starts]),
     }  # fmt: skip
 
 
@@ -138,15 +138,15 @@ def _usual(
 
 
 def _point(
-    at: int, requests: Histogram, usual: Band | None, failed: int,
-    parts: PartTimes,
+    at: int, warm: Histogram, cold: Histogram, usual: Band | None, failed: int,
+    sums: Mapping[_Group, Histogram],
 ) -> TimelineRow:  # fmt: skip
     return {
-        "at": moment(at), "count": requests.count, "p50_ms": milliseconds(requests, 0.5) or 0.0,
-        "p95_ms": milliseconds(requests, 0.95) or 0.0, "p99_ms": milliseconds(requests, 0.99) or 0.0,
+        "at": moment(at), "count": warm.count + cold.count, "p50_ms": milliseconds(warm, 0.5),
+        "p95_ms": milliseconds(warm, 0.95), "p99_ms": milliseconds(warm, 0.99),
         "usual_low_ms": None if usual is None else round(usual.low, 3),
         "usual_high_ms": None if usual is None else round(usual.high, 3),
-        "failed": failed, "parts": parts,
+        "failed": failed, "parts": _part_times(warm, cold, sums),
     }  # fmt: skip
 
 

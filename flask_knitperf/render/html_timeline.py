@@ -64,9 +64,9 @@ def timeline(document: Timeline | None, limit_ms: float) -> Values | None:
 def _times(document: Timeline, starts: list[int], axis: TimeAxis, limit_ms: float) -> Values:
     """Return the chart of response times."""
     points = document["points"]
-    highest = max(point["p99_ms"] for point in points)
+    highest = max(point["p99_ms"] or 0.0 for point in points)
     usual = max(point["usual_high_ms"] or 0.0 for point in points)
-    p95 = max(point["p95_ms"] for point in points)
+    p95 = max(point["p95_ms"] or 0.0 for point in points)
     top = round_up(max(limit_ms, usual, min(highest, 3 * p95)))
     y = linear(_BOX, top)
 
@@ -96,7 +96,7 @@ def _times(document: Timeline, starts: list[int], axis: TimeAxis, limit_ms: floa
                 count(point["count"], "request"), str(point["failed"]), duration(point["p50_ms"]),
                 duration(point["p95_ms"]), duration(point["p99_ms"]),
                 *([_usual(point) or "–"] if band else []),
-            ], over=point["p95_ms"] > limit_ms)
+            ], over=(point["p95_ms"] or 0.0) > limit_ms)
             for at, point in zip(starts, points, strict=True)
         ],
     )  # fmt: skip
@@ -142,7 +142,9 @@ def _values(starts: Sequence[int], values: Sequence[float | None]) -> list[Point
 
 def _label(points: Sequence[TimelineRow], limit_ms: float) -> str:
     """Return the name of the picture for those who do not see it."""
-    values = [point["p95_ms"] for point in points]
+    values = [point["p95_ms"] for point in points if point["p95_ms"] is not None]
+    if not values:
+        return f"p95 over time: cold starts only, threshold {duration(limit_ms)}"
     return (
         f"p95 over time, from {duration(min(values))} to {duration(max(values))}, "
         f"latest {duration(values[-1])}, threshold {duration(limit_ms)}"

@@ -41,15 +41,27 @@ def test_each_slot_has_its_requests_and_percentiles(host: Host) -> None:
     assert shown["steps"] == []
 
 
-def test_cold_starts_and_other_methods_are_left_out(host: Host) -> None:
+def test_cold_starts_are_counted_and_other_methods_are_left_out(host: Host) -> None:
     host.run._add(REQUEST, ("lots", "GET", "2xx", "first"), (10**9,))
     host.run._add(REQUEST, ("lots", "POST", "2xx", "solo"), (10**9,))
     host.run.observe(10**6)
     host.writer().tick()
     host.now += 20
     host.writer().tick()
-    assert [row["count"] for row in timeline(host.database, START - 60, host.now)["points"]] == [1]
+    [point] = timeline(host.database, START - 60, host.now)["points"]
+    assert point["count"] == 2 and point["p99_ms"] == pytest.approx(1, rel=0.006)
     assert timeline(host.database, START - 60, host.now, "PUT")["points"] == []
+
+
+def test_a_slot_of_cold_starts_has_no_percentiles(host: Host) -> None:
+    host.run._add(REQUEST, ("lots", "GET", "500", "first"), (10**9,))
+    host.writer().tick()
+    host.now += 20
+    host.writer().tick()
+    shown = timeline(host.database, START - 60, host.now)
+    [point] = shown["points"]
+    assert (point["count"], point["failed"], point["p95_ms"]) == (1, 1, None)
+    assert shown["heat"]["counts"] == [[]]
 
 
 def test_without_a_history_there_are_no_points(database: Database) -> None:

@@ -54,6 +54,25 @@ def test_a_picture_needs_two_points() -> None:
     assert timeline(document([0, 1]), 200) is not None
 
 
+def without_percentiles(shown: Timeline, *places: int) -> Timeline:
+    """Make slots that have cold starts only."""
+    for place in places:
+        shown["points"][place].update(p50_ms=None, p95_ms=None, p99_ms=None)
+    return shown
+
+
+def test_slots_of_cold_starts_are_gaps_and_rows_without_percentiles() -> None:
+    chart = times(without_percentiles(document([0, 1, 2, 3]), 1))
+    assert [line["d"].count("M") for line in chart["lines"]] == [2, 2, 2]
+    p99 = {row["epoch"]: row["cells"][-1] for row in chart["rows"]}
+    assert [p99[at] for at in sorted(p99)] == ["200\u00a0ms", "–", *["200\u00a0ms"] * 2]
+
+
+def test_a_chart_of_cold_starts_alone_has_no_line() -> None:
+    chart = times(without_percentiles(document([0, 1]), 0, 1))
+    assert "cold starts only" in chart["label"] and {line["d"] for line in chart["lines"]} == {""}
+
+
 def test_lines_have_gaps_where_there_are_no_requests() -> None:
     chart = times(document([0, 1, 2, 5, 6]))
     for line in chart["lines"]:

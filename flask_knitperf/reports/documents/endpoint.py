@@ -59,10 +59,10 @@ class TimelineRow(TypedDict):
     """Requests of one slot of time."""
 
     at: Annotated[Moment, Field("start of the slot")]
-    count: Count
-    p50_ms: Milliseconds
-    p95_ms: Milliseconds
-    p99_ms: Milliseconds
+    count: Annotated[Count, Field("cold starts included")]
+    p50_ms: Annotated[Milliseconds | None, Field("without cold starts; null where all were")]
+    p95_ms: Milliseconds | None
+    p99_ms: Milliseconds | None
     usual_low_ms: Annotated[
         Milliseconds | None,
         Field("lower bound of the usual p95 of this hour of the week; null before a week was seen"),

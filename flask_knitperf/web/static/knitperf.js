@@ -331,6 +331,15 @@ export function refreshPause(cost, pages) {
   return Math.max(REFRESH_MS, cost * COST_FACTOR) * patience(pages);
 }
 
+/**
+ * Return the cost of a page for the server: the lower one of the last two times, since the first page of a worker
+ * imports what builds it; nothing is known before the second.
+ * @param {number[]} costs of the page so far, in milliseconds
+ */
+export function usualCost(costs) {
+  return costs.length < 2 ? 0 : Math.min(...costs.slice(-2));
+}
+
 /** @param {readonly PerformanceServerTiming[] | string | null} timing entries, or the header */
 export function costOf(timing) {
   if (typeof timing === "string") return Number(/page;dur=([\d.]+)/.exec(timing)?.[1] ?? 0);
@@ -387,7 +396,7 @@ class LivePage {
     this.isAsking = false;
     this.name = Math.random().toString(36).slice(2, 10);
     const [opened] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
-    this.cost = costOf(opened?.serverTiming ?? null);
+    this.costs = [costOf(opened?.serverTiming ?? null)];
     /** @type {Live | null} */
     this.shown = null;
     /** @type {Live | null} */
@@ -458,7 +467,7 @@ class LivePage {
     this.freshAt = performance.now();
     this.showMinute(live);
     const isOther = this.rendered.run !== live.run || this.rendered.firing !== live.firing;
-    const isDue = this.freshAt - this.refreshedAt > refreshPause(this.cost, live.pages);
+    const isDue = this.freshAt - this.refreshedAt > refreshPause(usualCost(this.costs), live.pages);
     if (isOther || (isDue && this.rendered.requests !== live.requests)) void this.refresh(live);
   }
 
@@ -502,7 +511,7 @@ class LivePage {
     this.refreshedAt = performance.now();
     const fresh = await freshPage().catch(() => null);
     if (fresh === null) return;
-    this.cost = fresh.cost;
+    this.costs = [...this.costs, fresh.cost].slice(-2);
     if (this.paused || isInUse(main)) {
       this.rendered = before;
       return;

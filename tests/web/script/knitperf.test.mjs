@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { script } from "./module.mjs";
 
 const {
-  costOf, durationText, pollPause, rateText, refreshPause, replaceContent, spanUrl, timeText, untilText,
+  costOf, durationText, pollPause, rateText, refreshPause, replaceContent, spanUrl, timeText, untilText, usualCost,
 } = script;
 const NBSP = "\u00a0";
 
@@ -105,4 +105,8 @@ test("the cost of a page is read from its header and from its entry", () => {
   assert.equal(costOf("page;dur=83.4"), 83.4);
   assert.equal(costOf([{ name: "page", duration: 12 }]), 12);
   assert.deepEqual([null, "", "other;dur=3", []].map(costOf), [0, 0, 0, 0]);
+});
+
+test("the cost of a page is the lower one of its last two, and unknown before the second", () => {
+  assert.deepEqual([[], [300], [300, 50], [300, 50, 400], [50, 400, 300]].map(usualCost), [0, 0, 50, 50, 300]);
 });
