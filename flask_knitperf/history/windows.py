@@ -14,6 +14,7 @@ from ..storage.state_dir import Snapshot
 from ..storage.windows import LONG_SPANS, Span, Window, WindowName
 from .databases import Database
 from .reader import Only, read_parts
+from .resolutions import FINEST
 from .store import Mark, Store, connected, json_text, opened
 from .writer import DEPLOY
 
@@ -37,7 +38,8 @@ def past_window(
         source: name of the state directory.
         name: of the window.
         now: the present, in seconds since the epoch.
-        current: the window ``run`` of the present run, from which gauges and workers are taken.
+        current: the window ``run`` of the present run, from which gauges and workers are taken, and the
+            release where the window is not older.
 
     Raises:
         HistoryError: the database cannot be used.
@@ -72,7 +74,8 @@ def parts_window(
         present.degraded,
     )  # fmt: skip
     begins = max(past.begins, min(past.first, now))
-    return Window("span", begins, max(begins, until), current.run, current.release, snapshot)
+    release = current.release if begins >= current.begins - FINEST.seconds else None
+    return Window("span", begins, max(begins, until), current.run, release, snapshot)
 
 
 def of_meters(names: Container[str]) -> Only:

@@ -157,9 +157,9 @@ def too_few(rows: Iterable[ComparisonRow]) -> str:
 def compared_hours(compared: ComparisonReport) -> str:
     """Return a sentence on the times of day of two windows, empty where they are the same."""
     if compared["hours"] == "common":
-        return "Of both windows only the times of day are compared that they have in common."
+        return "Of both windows only the hours of the day are compared that they have in common."
     if compared["hours"] == "different":
-        return "The windows have other times of day, so a change may be that of the hours."
+        return "The windows have other hours of the day, so a change may be that of the hours."
     return ""
 
 

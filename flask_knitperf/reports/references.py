@@ -54,7 +54,7 @@ class SpanPair(NamedTuple):
 
 
 def same_hours(now: Span, before: Span) -> SpanPair:
-    """Return the parts of two windows at the times of day that they have in common.
+    """Return the parts of two windows at the hours of the day that they have in common.
 
     Where that is less than half of the shorter one, they are compared as they are.
     """
@@ -69,7 +69,7 @@ def same_hours(now: Span, before: Span) -> SpanPair:
 def read_pair(
     now: Window, against: str, read: Callable[[str], Window], past: Past | None, clock: float
 ) -> Pair:
-    """Read the window that another one is compared with, and of both the times of day of both.
+    """Read the window that another one is compared with, and of both the hours of the day of both.
 
     Args:
         now: the window that is compared.
@@ -83,24 +83,22 @@ def read_pair(
         StateError: there is no such release, or no history.
         HistoryError: the history cannot be read.
     """
-    before = None
+    before: Window | None = None
     if against in NAMES or span_of(against) is not None:
         before = read(against)
-        span = Span(before.begins, before.ends)
+        span, release = Span(before.begins, before.ends), before.release
     elif past is None:
         raise StateError(f"to compare with {against!r} takes a history (KNITPERF_HISTORY)")
     elif against == LAST_WEEK:
-        span = Span(now.begins - _WEEK_S, now.ends - _WEEK_S)
+        span, release = Span(now.begins - _WEEK_S, now.ends - _WEEK_S), None
     else:
-        span = past.release(against, clock)
-    release = against if before is None and against != LAST_WEEK else None
-    pair = same_hours(Span(now.begins, now.ends), span)
+        span, release = past.release(against, clock), against
+    spans = same_hours(Span(now.begins, now.ends), span)
     if past is None:
         assert before is not None
-        return Pair(now, before, "all" if pair.hours == "all" else "different")
-    if before is None or not is_whole(pair.before, span):
-        known, before = before, past.parts(pair.before, clock, read("run"))
-        release = release if known is None else known.release
-    if not is_whole(pair.now, Span(now.begins, now.ends)):
-        now = past.parts(pair.now, clock, read("run"))._replace(release=now.release)
-    return Pair(now, before if release is None else before._replace(release=release), pair.hours)
+        return Pair(now, before, "all" if spans.hours == "all" else "different")
+    if spans.hours == "common":
+        now = past.parts(spans.now, clock, read("run"))._replace(release=now.release)
+    if spans.hours == "common" or before is None:
+        before = past.parts(spans.before, clock, read("run"))
+    return Pair(now, before._replace(release=release), spans.hours)

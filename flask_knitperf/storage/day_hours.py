@@ -1,8 +1,8 @@
-"""Times of day that two windows have in common.
+"""Hours of the day that two windows have in common.
 
 A release that has served a morning is not compared with nights: requests of other hours are other ones,
-of other sizes, on a machine with other load. So of each window only the parts at those times of day are
-compared that the other one has too. Times of day repeat every 24 hours.
+of other sizes, on a machine with other load. So of each window only the parts in those hours are
+compared that the other one has a part of too. Hours are whole ones of UTC, and repeat after 24.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ _SLOT_S = 10.0  # of the history, whose rows are not divided
 
 
 def at_hours_of(span: Span, other: Span) -> list[Span]:
-    """Return the parts of a span at the times of day of another one, in order of time.
+    """Return the parts of a span in the hours of the day of another one, in order of time.
 
-    That is all of it where the other one lasts nearly a day or longer, and nothing where they have no
-    time of day in common.
+    That is all of it where the other one has nearly all hours, and nothing where they have none in
+    common.
     """
-    length = other.until - other.since
-    if length > _DAY_S - _HOUR_S:
+    begins = math.floor(other.since / _HOUR_S) * _HOUR_S
+    ends = math.ceil(other.until / _HOUR_S) * _HOUR_S
+    if ends - begins > _DAY_S - _HOUR_S:
         return [span]
-    first = math.floor((span.since - other.until) / _DAY_S)
-    last = math.ceil((span.until - other.since) / _DAY_S)
+    first = math.floor((span.since - ends) / _DAY_S)
+    last = math.ceil((span.until - begins) / _DAY_S)
     parts = []
     for day in range(max(first, last - MAX_DAYS), last + 1):
-        since = max(span.since, other.since + day * _DAY_S)
-        until = min(span.until, other.until + day * _DAY_S)
+        since = max(span.since, begins + day * _DAY_S)
+        until = min(span.until, ends + day * _DAY_S)
         if until - since >= _SLOT_S:
             parts.append(Span(since, until))
     return parts

@@ -1,4 +1,4 @@
-"""Of a window, the parts at the times of day of another one."""
+"""Of a window, the parts in the hours of the day of another one."""
 
 from __future__ import annotations
 
@@ -40,10 +40,14 @@ def test_hours_around_midnight_are_one_part() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("length", [23.5 * HOUR, DAY, 9 * DAY])
-def test_a_window_of_nearly_a_day_has_all_times_of_day(length: float) -> None:
+@pytest.mark.parametrize("length", [22.5 * HOUR, DAY, 9 * DAY])
+def test_a_window_of_nearly_a_day_has_all_hours(length: float) -> None:
     span = hours(0, 5, 6)
-    assert at_hours_of(span, Span(NIGHT, NIGHT + length)) == [span]
+    assert at_hours_of(span, Span(NIGHT + 2000, NIGHT + 2000 + length)) == [span]
+
+
+def test_a_few_minutes_are_compared_with_their_whole_hour() -> None:
+    assert at_hours_of(hours(0, 0, 24), hours(3, 8.2, 8.4)) == [hours(0, 8, 9)]
 
 
 def test_other_hours_have_nothing_in_common() -> None:
@@ -63,8 +67,10 @@ def test_each_part_lies_in_its_window_at_those_hours_and_they_are_apart(
     for since, until in parts:
         assert span.since <= since < until <= span.until
         if parts != [span]:
-            begins = (since - other.since) % DAY
-            assert min(begins, DAY - begins) < 1e-3 or begins < other.until - other.since
+            hours = {
+                hour % 24 for hour in range(int(other.since // HOUR), -int(-other.until // HOUR))
+            }
+            assert since // HOUR % 24 in hours and (until - 1e-3) // HOUR % 24 in hours
     for (_, until), (since, _) in pairwise(parts):
         assert since - until >= HOUR - 1e-3
 

@@ -38,7 +38,7 @@ class ComparisonReport(TypedDict):
     hours: Annotated[
         Hours,
         Field(
-            "all: both windows have the same times of day; common: compared at those that both "
+            "all: both windows have the same hours of the day; common: compared at those that both "
             "have; different: they have none in common, or there is no history of them"
         ),
     ]
