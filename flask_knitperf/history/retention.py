@@ -18,6 +18,12 @@ _TIGHTER, _LOOSER, _ROOMY = 0.9, 1.02, 0.9
 
 
 _ANY = "SELECT 1 FROM knitperf_rows WHERE resolution = ? AND series = ? LIMIT 1"
+_FIRST = "(SELECT min(slot) FROM knitperf_rows WHERE resolution = ? AND series = id)"
+_FIRSTS = (
+    f"SELECT id, {', '.join([_FIRST] * len(RESOLUTIONS))} FROM knitperf_series"  # noqa: S608
+    " WHERE id > ? ORDER BY id LIMIT ?"
+)
+"""The first slot of each resolution of some series: most steps delete nothing, by one statement."""
 
 
 class Retention:
@@ -77,9 +83,27 @@ class Retention:
             connection: to the database.
             now: the present, in seconds since the epoch.
         """
-        numbers = [number for (number,) in connection.execute(
-            "SELECT id FROM knitperf_series WHERE id > ? ORDER BY id LIMIT ?", (self._after, _SERIES)
-        )]  # fmt: skip
+        seconds = [one.seconds for one in RESOLUTIONS]
+        some = connection.execute(_FIRSTS, (*seconds, self._after, _SERIES))
+        limits = [self._limit(one, now) for one in RESOLUTIONS]
+        old = [
+            number for number, *firsts in some
+            if all(first is None for first in firsts)
+            or any(first is not None and first < limit
+                   for first, limit in zip(firsts, limits, strict=True))
+        ]  # fmt: skip
+        deleted = self._delete_of(connection, old, now) if old else 0
+        if some and deleted < MAX_ROWS:
+            self._after = some[-1][0]
+        if deleted < MAX_ROWS and len(some) < _SERIES:
+            self._after = 0
+            self._adapt(connection.size_bytes())
+        if deleted:
+            connection.give_back()
+        return deleted
+
+    def _delete_of(self, connection: Connection, numbers: list[int], now: float) -> int:
+        """Delete the oldest rows of some series, and those that have none; return the number of rows."""
         deleted = 0
         with connection.transaction():
             for number in numbers:
@@ -89,11 +113,6 @@ class Retention:
                 if deleted >= MAX_ROWS:
                     break
                 self._after = number
-        if deleted < MAX_ROWS and len(numbers) < _SERIES:
-            self._after = 0
-            self._adapt(connection.size_bytes())
-        if deleted:
-            connection.give_back()
         return deleted
 
     def _delete(self, connection: Connection, number: int, now: float, most: int) -> int:
