@@ -6,6 +6,7 @@ keep those numbers, which never change.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ NOTHING_WAITS = -1
 ABANDONED_S = 900.0
 """Time without a write after which the slots of a run are read as they are."""
 _CHUNK = 500  # series of one query
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 class AgainError(HistoryError):
@@ -127,6 +129,7 @@ class StoredRows(NamedTuple):
         )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=4096)
 def key_of(descriptor: Descriptor) -> SeriesKey:
     """Return the identity of a series of a meter."""
     return SeriesKey(descriptor.kind.value, descriptor.key.meter, json_text(descriptor.key.labels))
@@ -145,7 +148,7 @@ def descriptor_of(key: SeriesKey, about: Mapping[str, Any]) -> Descriptor:
 
 def json_text(value: Any) -> str:
     """Return JSON in ASCII: a database may refuse what a client has sent (NUL, half a surrogate)."""
-    return json.dumps(value, separators=(",", ":"))
+    return _COMPACT.encode(value)
 
 
 class Store:
