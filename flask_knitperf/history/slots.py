@@ -76,11 +76,11 @@ def slots(
     edge, complete = bounds(store, since, until)
     shortest = (until - since) / most
     length = next((one for one in LENGTHS if one >= shortest), DAY)
-    resolution = max(one for one in RESOLUTIONS if one.seconds <= length)
+    resolution = max(one for one in RESOLUTIONS if length % one.seconds == 0)
     chosen = stretches(since, edge, now, complete, resolution)
     coarsest = max((stretch.resolution.seconds for stretch in chosen), default=length)
-    written = complete.get(FINEST.seconds, since)
-    return Slots(next(one for one in LENGTHS if one >= max(length, coarsest)), chosen, written)
+    length = next(one for one in LENGTHS if one >= length and one % coarsest == 0)
+    return Slots(length, chosen, complete.get(FINEST.seconds, since))
 
 
 def by_slot(some: StoredRows, length: int) -> Mapping[int, Histogram]:

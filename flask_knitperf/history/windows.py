@@ -14,7 +14,6 @@ from ..storage.state_dir import Snapshot
 from ..storage.windows import LONG_SPANS, Span, Window, WindowName
 from .databases import Database
 from .reader import Only, read_parts
-from .resolutions import FINEST
 from .store import Mark, Store, connected, json_text, opened
 from .writer import DEPLOY
 
@@ -38,8 +37,7 @@ def past_window(
         source: name of the state directory.
         name: of the window.
         now: the present, in seconds since the epoch.
-        current: the window ``run`` of the present run, from which gauges and workers are taken, and the
-            release where the window is not older.
+        current: the window ``run`` of the present run, from which gauges and workers are taken.
 
     Raises:
         HistoryError: the database cannot be used.
@@ -68,14 +66,25 @@ def parts_window(
     with opened(database) as store:
         live = {(source, current.run): present} if current.is_whole else None
         past = read_parts(store, parts, now, live, only)
+        release = _release_of(store, parts[0].since, until)
     gauges = difference(present, (present.about, present.columns))  # observed nothing
     snapshot = Snapshot(
         columns.add([past.snapshot.columns, gauges.columns]), past.snapshot.about, present.workers,
         present.degraded,
     )  # fmt: skip
     begins = max(past.begins, min(past.first, now))
-    release = current.release if begins >= current.begins - FINEST.seconds else None
     return Window("span", begins, max(begins, until), current.run, release, snapshot)
+
+
+def _release_of(store: Store, since: float, until: float) -> str | None:
+    """Return the release that served a whole window, ``None`` where there were several or none."""
+    releases: list[str | None] = []
+    for mark in store.marks(0, until):
+        if mark.kind == DEPLOY:
+            if mark.at <= since:
+                releases.clear()
+            releases.append(mark.about.get("release"))
+    return releases[0] if len(set(releases)) == 1 else None
 
 
 def of_meters(names: Container[str]) -> Only:

@@ -38,7 +38,7 @@ def compare(document: ComparisonReport) -> Values:
             for change, n in counts.items() if n
         ],
         "rows": [_row(row) for row in rows], "note": too_few(rows), "width": WIDTH,
-        "hours": compared_hours(document), "releases": document["releases"],
+        "hours": compared_hours(document["hours"]), "releases": document["releases"],
     }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def release_changes(document: ComparisonReport | None) -> Values | None:
     rest = [row["change"] for row in rows if row not in named]
     return {
         "release": document["window"]["release"], "before": document["against"]["release"],
-        "rows": [_row(row) for row in named],
+        "hours": compared_hours(document["hours"]), "rows": [_row(row) for row in named],
         "rest": [
             {"text": count(rest.count(change), "endpoint"), "change": text}
             for change, text in _RELEASE_CHANGES.items() if change in rest
@@ -85,6 +85,7 @@ def release_change(document: ReleaseChange | None) -> Values | None:
     return {
         "release": document["release"], "before": document["before"],
         "counts": f"{number(document['count_before'])} → {number(document['count'])}",
+        "hours": compared_hours(document["hours"]),
         "rows": [
             {"name": _FIGURES[row["name"]][0], "before": _FIGURES[row["name"]][1](row["before"]),
              "now": _FIGURES[row["name"]][1](row["now"]), "change": _VERDICTS[row["change"]][0],

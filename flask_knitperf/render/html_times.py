@@ -11,7 +11,7 @@ from . import wording
 from .alerts_text import Dated, short
 
 _TIME = Markup('<time datetime="{}" data-time="{}" data-form="{}"{}>{}</time>')
-_ZONE = Markup("{}<span data-zone>UTC</span>").format(NBSP)
+_ZONE = Markup('{}<span data-zone="{}">UTC</span>')
 _SINCE = Markup(' data-since="{}"')
 _NOTHING = Markup()
 
@@ -20,7 +20,7 @@ def moment(text: str | None) -> Markup:
     """Return an ISO 8601 moment as :func:`.wording.moment`."""
     if not text:
         return Markup("{}").format(NONE)
-    return _time(text, "moment", wording.moment(text)) + _ZONE
+    return _time(text, "moment", wording.moment(text)) + _ZONE.format(NBSP, _epoch(text))
 
 
 def minute(text: str) -> Markup:
@@ -32,7 +32,8 @@ def period(begin: str, end: str) -> Markup:
     """Return two ISO 8601 moments as :func:`.wording.period`."""
     first, last = wording.period(begin, end).split(" – ")
     until = _time(end, "until", last, _SINCE.format(_epoch(begin)))
-    return Markup("{} – {}{}").format(_time(begin, "moment", first), until, _ZONE)
+    zone = _ZONE.format(NBSP, f"{_epoch(begin)} {_epoch(end)}")
+    return Markup("{} – {}{}").format(_time(begin, "moment", first), until, zone)
 
 
 def dated(words: Dated) -> Markup:

@@ -248,7 +248,7 @@ def comparison(compared: ComparisonReport, width: int = 80) -> str:
     )  # fmt: skip
     notes = [
         Section("", wrap(note, width, then=""))
-        for note in (wording.compared_hours(compared), wording.too_few(rows))
+        for note in (wording.compared_hours(compared["hours"]), wording.too_few(rows))
     ]
     return document([Section("", lines or ["No endpoint to compare."]), *notes])
 

@@ -12,14 +12,13 @@ from ..metrics.catalogue import QUERY, QUERY_AT
 
 if TYPE_CHECKING:
     from ..reports.documents import (
-        ComparisonReport,
         EndpointReport,
         MemoryReport,
         QueriesReport,
         Report,
     )
     from ..reports.documents.cards import CardRow, PointRow
-    from ..reports.documents.comparison import ComparisonRow
+    from ..reports.documents.comparison import ComparisonRow, Hours
     from ..reports.documents.fields import Window
     from ..reports.documents.queries import PoolLeakRow
     from ..reports.documents.report import (
@@ -154,11 +153,11 @@ def too_few(rows: Iterable[ComparisonRow]) -> str:
     )
 
 
-def compared_hours(compared: ComparisonReport) -> str:
-    """Return a sentence on the times of day of two windows, empty where they are the same."""
-    if compared["hours"] == "common":
+def compared_hours(hours: Hours) -> str:
+    """Return a sentence on the hours of two windows, empty where there is nothing to state."""
+    if hours == "common":
         return "Of both windows only the hours of the day are compared that they have in common."
-    if compared["hours"] == "different":
+    if hours == "different":
         return "The windows have other hours of the day, so a change may be that of the hours."
     return ""
 

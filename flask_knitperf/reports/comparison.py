@@ -9,7 +9,6 @@ from ..analysis.endpoints import Endpoint, endpoints
 from ..analysis.regression import MIN_REQUESTS, Change, Comparison, compare
 from ..core.settings import Settings
 from ..metrics.catalogue import BY_ROWS, REQUEST, ROWS
-from ..storage.windows import Window
 from .build import Route
 from .references import Pair
 from .values import in_ms, moment, rounded, window_document
@@ -52,17 +51,17 @@ _OF_P95: dict[Change, FigureVerdict] = {
 
 
 def release_change(
-    now: Window, before: Window, settings: Settings, routes: Iterable[Route], pair: tuple[str, str]
+    releases: Pair, settings: Settings, routes: Iterable[Route], pair: tuple[str, str]
 ) -> ReleaseChange | None:
     """Return the figures of an endpoint in two releases, ``None`` where one has no requests of it.
 
     Args:
-        now: the present release.
-        before: the release before.
+        releases: windows of the present release and of the one before.
         settings: thresholds.
         routes: the application's ``(endpoint, rule, methods)``.
         pair: the endpoint and its method.
     """
+    now, before, hours = releases
     known = list(routes)
     rows = [
         [row for row in endpoints(one.snapshot.readings, settings, known)
@@ -86,7 +85,7 @@ def release_change(
     return {
         "release": now.release, "before": before.release, "since": moment(now.begins),
         "count": after.count, "count_before": earlier.count,
-        "figures": [p95, *means],
+        "hours": hours, "figures": [p95, *means],
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..core.errors import StateError
 from ..storage.day_hours import at_hours_of, is_whole, seconds_of
-from ..storage.windows import NAMES, Span, Window, WindowName, span_of
+from ..storage.windows import LONG_SPANS, NAMES, Span, Window, WindowName, span_of
 
 if TYPE_CHECKING:
     from .documents.comparison import Hours
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LAST_WEEK = "last-week"
 """Name of the same hours a week before."""
 _MIN_COMMON = 0.5  # of the shorter of two windows, at the times of day of both
+_MIN_S = 60.0  # of a window whose hours matter
 _WEEK_S = 7 * 86_400.0
 
 
@@ -56,11 +57,13 @@ class SpanPair(NamedTuple):
 def same_hours(now: Span, before: Span) -> SpanPair:
     """Return the parts of two windows at the hours of the day that they have in common.
 
-    Where that is less than half of the shorter one, they are compared as they are.
+    Where that is less than half of the shorter one, they are compared as they are; so are a few seconds.
     """
     parts = at_hours_of(now, before), at_hours_of(before, now)
     shorter = min(now.until - now.since, before.until - before.since)
-    if not all(parts) or min(map(seconds_of, parts)) < _MIN_COMMON * shorter:
+    if shorter < _MIN_S:
+        return SpanPair([now], [before], "all")
+    if min(map(seconds_of, parts)) < _MIN_COMMON * shorter:
         return SpanPair([now], [before], "different")
     are_whole = is_whole(parts[0], now) and is_whole(parts[1], before)
     return SpanPair(*parts, "all" if are_whole else "common")
@@ -83,22 +86,45 @@ def read_pair(
         StateError: there is no such release, or no history.
         HistoryError: the history cannot be read.
     """
-    before: Window | None = None
-    if against in NAMES or span_of(against) is not None:
-        before = read(against)
-        span, release = Span(before.begins, before.ends), before.release
-    elif past is None:
-        raise StateError(f"to compare with {against!r} takes a history (KNITPERF_HISTORY)")
-    elif against == LAST_WEEK:
-        span, release = Span(now.begins - _WEEK_S, now.ends - _WEEK_S), None
-    else:
-        span, release = past.release(against, clock), against
-    spans = same_hours(Span(now.begins, now.ends), span)
+    before = read(against) if against in NAMES or span_of(against) is not None else None
+    span = _span(before) if before is not None else _past_span(now, against, past, clock)
+    spans = same_hours(_span(now), span)
     if past is None:
         assert before is not None
         return Pair(now, before, "all" if spans.hours == "all" else "different")
-    if spans.hours == "common":
-        now = past.parts(spans.now, clock, read("run"))._replace(release=now.release)
-    if spans.hours == "common" or before is None:
-        before = past.parts(spans.before, clock, read("run"))
-    return Pair(now, before._replace(release=release), spans.hours)
+    if spans.hours == "common" and not (
+        _can_be(spans.now, now) and (before is None or _can_be(spans.before, before))
+    ):
+        spans = SpanPair([_span(now)], [span], "different")
+
+    def part(window: Window, parts: list[Span]) -> Window:
+        if is_whole(parts, _span(window)):
+            return window
+        cut = past.parts(parts, clock, read("run"))
+        return cut._replace(name=window.name, run=window.run, release=window.release)
+
+    if before is not None:
+        return Pair(part(now, spans.now), part(before, spans.before), spans.hours)
+    before = past.parts(spans.before, clock, read("run"))
+    if against != LAST_WEEK:
+        before = before._replace(release=against)
+    return Pair(part(now, spans.now), before, spans.hours)
+
+
+def _span(window: Window) -> Span:
+    return Span(window.begins, window.ends)
+
+
+def _past_span(now: Window, against: str, past: Past | None, clock: float) -> Span:
+    """Return the bounds of the week before a window, or of a release."""
+    if past is None:
+        raise StateError(f"to compare with {against!r} takes a history (KNITPERF_HISTORY)")
+    if against == LAST_WEEK:
+        return Span(now.begins - _WEEK_S, now.ends - _WEEK_S)
+    return past.release(against, clock)
+
+
+def _can_be(parts: list[Span], window: Window) -> bool:
+    """Return whether these parts of a window can be read: the files of a run have no hours."""
+    is_of_history = window.name in LONG_SPANS or window.name == "span"
+    return is_of_history or is_whole(parts, _span(window))

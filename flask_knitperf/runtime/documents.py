@@ -255,7 +255,8 @@ class Documents:
                 history.parts_of_endpoint(parts, now, whole, *pair)._replace(release=release)
                 for release, parts in served.releases
             )
-            return release_change(next(read), next(read), self._settings(), self._routes(), pair)
+            releases = Pair(next(read), next(read), served.hours)
+            return release_change(releases, self._settings(), self._routes(), pair)
         except HistoryError as error:
             log.debug("%s", error)  # the writer reports it
             return None

@@ -255,8 +255,8 @@ class Guard:
         return self._to_pages(*cookies)
 
     def _sign_out(self, environ: Environ, principal: Principal) -> GuardResponse:
-        bearer = principal.authenticated_by == "bearer"
-        if not bearer and not equal(_form(environ).get("csrf", ""), principal.csrf):
+        bearer, token = principal.authenticated_by == "bearer", principal.csrf
+        if not bearer and not (token and equal(_form(environ).get("csrf", ""), token)):
             body = b"This form has expired; reload the page.\n"
             return GuardResponse("403 FORBIDDEN", list(_PLAIN_TEXT), body)
         key = self._credentials.read().key

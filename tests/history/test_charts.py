@@ -12,6 +12,7 @@ from flask_knitperf.core.printable import printable
 from flask_knitperf.history.charts import ChartParts, read_charts
 from flask_knitperf.history.databases import Database
 from flask_knitperf.history.resolutions import DAY, HOUR
+from flask_knitperf.history.slots import LENGTHS, slots
 from flask_knitperf.history.store import opened
 from flask_knitperf.history.timelines import endpoint_timeline
 from flask_knitperf.metrics.catalogue import BUSY_SHARE, QUEUE, REQUEST
@@ -130,6 +131,31 @@ def test_slots_are_as_short_as_the_rows_that_are_kept(
     host.writer().tick()
     until = now - age
     assert charts(host.database, until - length, now, until=until).slot_s == slot
+
+
+@pytest.mark.parametrize("hours", [5.2, 26.0, 36.0])
+def test_each_slot_has_the_requests_of_its_time(host: Host, hours: float) -> None:
+    writer = host.writer()
+    for five_minutes in range(1, round(hours * 12) + 1):
+        host.now = START + 300 * five_minutes
+        host.run.observe(*[10**6] * 5)
+        writer.tick()
+    shown = charts(host.database, START, host.now, until=host.now)
+    for point in shown.points[1:-1]:
+        assert point["count"] == point["seconds"] / 60 == shown.slot_s / 60
+
+
+def test_a_slot_is_a_multiple_of_the_rows_that_it_is_read_from(host: Host) -> None:
+    host.now = START + 40 * DAY
+    host.run.observe(10**6)
+    host.writer().tick()
+    with opened(host.database) as store:
+        for age in (0, 5 * HOUR, 2 * DAY, 8 * DAY, 20 * DAY):
+            for length in range(600, 40 * HOUR, 4321):
+                chosen = slots(store, host.now - age - length, host.now - age, host.now)
+                assert chosen.length in LENGTHS
+                for stretch in chosen.stretches:
+                    assert chosen.length % stretch.resolution.seconds == 0
 
 
 def requests_every_minute(host: Host, hours: float) -> int:

@@ -10,7 +10,9 @@ from flask_knitperf.core import settings
 from flask_knitperf.core.errors import StateError
 from flask_knitperf.history.databases import Database
 from flask_knitperf.history.resolutions import DAY, HOUR
+from flask_knitperf.history.store import Mark, opened
 from flask_knitperf.history.windows import parts_window, past_window, release_span
+from flask_knitperf.history.writer import DEPLOY
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import REQUEST
 from flask_knitperf.metrics.table import Table
@@ -112,8 +114,52 @@ def test_windows_without_common_hours_are_compared_as_they_are(two_releases: Hos
         past.parts([Span(begins, begins + 3 * HOUR)], host.now, window(host, begins, begins))
         for begins in (MIDNIGHT + HOUR, MIDNIGHT + 80 * HOUR)
     ]
-    pair = read_pair(morning, "run", lambda _: night, past, host.now)
+    pair = read_pair(morning, "24h", lambda _: night, past, host.now)
     assert pair == (morning, night, "different")
+
+
+def test_windows_of_the_history_keep_their_names(two_releases: Host) -> None:
+    host, past = two_releases, Past(two_releases.database)
+    ends = MIDNIGHT + 83 * HOUR
+    day = window(host, ends - 25 * HOUR, ends)._replace(name="24h", release="of the day")
+    morning = window(host, ends - HOUR, ends)._replace(name="1h", run="another")
+    pair = read_pair(day, "1h", lambda _: morning, past, ends)
+    assert pair.before is morning and pair.hours == "common"
+    now = pair.now
+    assert (now.name, now.run, now.release) == ("24h", "second", "of the day")
+
+
+def test_a_window_of_one_run_is_compared_as_it_is(two_releases: Host) -> None:
+    host, past = two_releases, Past(two_releases.database)
+    run, previous = (
+        window(host, MIDNIGHT + at * HOUR, MIDNIGHT + (at + 6) * HOUR)._replace(name=name)
+        for at, name in ((80, "run"), (10, "previous"))
+    )
+    assert read_pair(run, "previous", lambda _: previous, past, host.now) == (
+        run,
+        previous,
+        "different",
+    )
+    pair = read_pair(run, "first", lambda _: run, past, MIDNIGHT + 90 * HOUR)
+    assert pair.now is run and pair.hours == "common"  # only the release is cut
+    pair = read_pair(run, "second", lambda _: run, past, MIDNIGHT + 82 * HOUR)
+    assert pair.now is run and pair.hours == "different"
+
+
+@pytest.mark.parametrize(
+    ("hour", "hours", "release"),
+    [(1, 3, "first"), (79, 0.9, "first"), (79, 2, None), (81, 2, "second"), (85, 1, "first"),
+     (81, 6, None), (0, 1, "server-1"), (-2, 5, None)],
+)  # fmt: skip
+def test_a_release_is_named_where_it_served_a_whole_window(
+    two_releases: Host, hour: float, hours: float, release: str | None
+) -> None:
+    host, past = two_releases, Past(two_releases.database)
+    with opened(host.database) as store:
+        again = Mark(MIDNIGHT + 84 * HOUR, DEPLOY, {"run": "first", "release": "first"})
+        store.add_mark(store.source("host"), again)
+    span, now = Span(MIDNIGHT + hour * HOUR, MIDNIGHT + (hour + hours) * HOUR), MIDNIGHT + 90 * HOUR
+    assert past.parts([span], now, window(host, *span)).release == release
 
 
 def test_less_than_half_of_a_window_is_too_little_to_compare() -> None:
@@ -125,9 +171,11 @@ def test_less_than_half_of_a_window_is_too_little_to_compare() -> None:
     assert same_hours(Span(MIDNIGHT, MIDNIGHT + 9 * HOUR), morning).hours == "different"
 
 
-def test_a_window_of_no_time_has_no_hours() -> None:
-    moment = Span(MIDNIGHT, MIDNIGHT)
-    assert same_hours(moment, moment) == ([moment], [moment], "different")
+@pytest.mark.parametrize("seconds", [0, 8, 59])
+def test_of_a_few_seconds_no_hours_are_stated(seconds: float) -> None:
+    moment, day = Span(MIDNIGHT, MIDNIGHT + seconds), Span(MIDNIGHT, MIDNIGHT + DAY)
+    assert same_hours(moment, moment) == ([moment], [moment], "all")
+    assert same_hours(day, moment) == ([day], [moment], "all")
 
 
 def test_without_a_history_other_hours_are_compared_and_stated(two_releases: Host) -> None:

@@ -18,11 +18,14 @@ def test_each_endpoint_is_named_or_counted() -> None:
         }
         for number, change in enumerate(changes)
     ]  # fmt: skip
-    document: Any = {"rows": rows, "window": {"release": "b"}, "against": {"release": "a"}}
+    document: Any = {
+        "rows": rows, "window": {"release": "b"}, "against": {"release": "a"}, "hours": "different"
+    }  # fmt: skip
     shown = release_changes(document)
     assert shown is not None and [row["change"] for row in shown["rows"]] == [
         "slower", "more rows", "faster"
     ]  # fmt: skip
     rest = {row["change"]: row["text"] for row in shown["rest"]}
     assert rest["slower"] == "2\xa0endpoints" and rest["not called since"] == "2\xa0endpoints"
+    assert shown is not None and "may be that of the hours" in shown["hours"]
     assert "gone" not in rest  # the release may have served for a minute

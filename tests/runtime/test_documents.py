@@ -169,6 +169,7 @@ def test_a_release_is_compared_with_the_one_before(serve: Callable[[str], Any]) 
     assert changes is not None and changes["against"]["release"] == "second"
     [row] = changes["rows"]
     assert row["endpoint"] == "index" and row["count_before"] == row["count"] == 159
+    assert changes["hours"] == "all"  # two minutes of one hour
     marks = changes["against"]["to"], changes["window"]["from"]
     assert marks[0] == marks[1]  # the first release serves again from then on
 

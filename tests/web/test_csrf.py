@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from flask import Flask, request
 
+from flask_knitperf.web.guard import Guard
+
 from .clients import BEARER, TOKEN, admitted_form, cookies_of, csrf_of, first_page, form, session_of
 
 
@@ -28,6 +30,17 @@ def test_a_command_needs_the_csrf_token(
 ) -> None:
     mill = admitted(make_app)
     response = mill.send("POST", "/perf/command/clear", **form(**fields))
+    assert (response.code, mill.row("index")["count"]) == (403, 1)
+
+
+@pytest.mark.parametrize("fields", [{}, {"csrf": ""}])
+@pytest.mark.parametrize("path", ["/perf/command/clear", "/perf/sign-out"])
+def test_a_client_without_a_token_changes_nothing(
+    make_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, fields: dict[str, str], path: str
+) -> None:
+    monkeypatch.setattr(Guard, "_is_light", lambda *_: True)  # such as polls, which have no form
+    mill = admitted(make_app)
+    response = mill.send("POST", path, **form(**fields))
     assert (response.code, mill.row("index")["count"]) == (403, 1)
 
 

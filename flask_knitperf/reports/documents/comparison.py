@@ -38,8 +38,9 @@ class ComparisonReport(TypedDict):
     hours: Annotated[
         Hours,
         Field(
-            "all: both windows have the same hours of the day; common: compared at those that both "
-            "have; different: they have none in common, or there is no history of them"
+            "all: nothing had to be left out; common: of both windows, the hours of the day (UTC) "
+            "that both have a part of; different: those are less than half of the shorter one, or "
+            "a window of one run, which has no hours, would have to be cut"
         ),
     ]
     releases: Annotated[list[str], Field("that the history has, the latest first")]

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal, TypedDict
 
 from .charts import DeployRow, Heat
+from .comparison import Hours
 from .fields import Count, Field, Milliseconds, Moment, Number, Share, Window
 from .report import EndpointRow, FindingRow
 from .request import RequestRow
@@ -127,6 +128,7 @@ class ReleaseChange(TypedDict):
     since: Moment
     count: Annotated[Count, Field("requests since then, of the last week at most")]
     count_before: Count
+    hours: Annotated[Hours, Field("as in /perf/compare")]
     figures: list[FigureChange]
 
 

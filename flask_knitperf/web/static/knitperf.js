@@ -61,11 +61,22 @@ export function untilText(since, until) {
   return timeText(until, first === last ? "second" : "moment");
 }
 
+/**
+ * Return the name of the viewer's zone at some moments: summer and winter have different ones.
+ * @param {number[]} moments seconds since the epoch
+ */
+export function zoneText(moments) {
+  const names = moments.map(seconds => new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" })
+    .formatToParts(new Date(seconds * 1000)).find(part => part.type === "timeZoneName")?.value ?? "local");
+  return [...new Set(names)].join("/");
+}
+
 /** @param {ParentNode} root */
 function showLocalTimes(root) {
-  const zone = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" })
-    .formatToParts(new Date()).find(part => part.type === "timeZoneName")?.value ?? "local";
-  for (const element of root.querySelectorAll("[data-zone]")) element.textContent = zone;
+  for (const element of root.querySelectorAll("[data-zone]")) {
+    const { zone } = /** @type {HTMLElement} */ (element).dataset;
+    element.textContent = zoneText(zone ? zone.split(" ").map(Number) : [Date.now() / 1000]);
+  }
   for (const element of root.querySelectorAll("[data-time]")) {
     const { time, form, since } = /** @type {SVGElement | HTMLElement} */ (element).dataset;
     element.textContent = since === undefined

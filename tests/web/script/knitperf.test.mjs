@@ -5,6 +5,7 @@ import { script } from "./module.mjs";
 
 const {
   costOf, durationText, pollPause, rateText, refreshPause, replaceContent, spanUrl, timeText, untilText, usualCost,
+  zoneText,
 } = script;
 const NBSP = "\u00a0";
 
@@ -109,4 +110,12 @@ test("the cost of a page is read from its header and from its entry", () => {
 
 test("the cost of a page is the lower one of its last two, and unknown before the second", () => {
   assert.deepEqual([[], [300], [300, 50], [300, 50, 400], [50, 400, 300]].map(usualCost), [0, 0, 50, 50, 300]);
+});
+
+test("the zone is that of the moment, and both where a switch lies between", () => {
+  const [winter, summer] = [1_700_000_000, 1_720_000_000];
+  process.env.TZ = "Europe/Berlin";
+  assert.deepEqual([[winter], [summer], [summer, winter]].map(zoneText), ["CET", "CEST", "CEST/CET"]);
+  process.env.TZ = "UTC";
+  assert.equal(zoneText([winter, summer]), "UTC");
 });
