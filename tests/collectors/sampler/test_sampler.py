@@ -153,13 +153,17 @@ def test_the_thread_of_a_pool_is_sampled_while_the_request_waits_for_it(
     thread.start()
     assert inside.wait(10)
     expected = line_of("computes in a pool" if computes else "waits in a pool")
-    left = 10 if computes else 1  # on a busy machine it waits for a core in some of the samples
-    for _ in range(2000):  # at first the request may not wait yet
+    for _ in range(
+        2000
+    ):  # at first the request may not wait yet, or a busy machine has no core for it
         sampled.sampler.tick(0.005 if computes else 0.0)
-        requests = sampled.sampler._counter.requests.values()
-        stacks = [path for request in requests for path in request.stacks]
-        left -= any(frame.shown() == expected for path in stacks for frame in path)
-        if not left:
+        times = [
+            time for request in sampled.sampler._counter.requests.values()
+            for path, time in request.stacks.items()
+            if any(frame.shown() == expected for frame in path)
+        ]  # fmt: skip
+        running, waiting = (sum(time[place] for time in times) for place in (0, 1))
+        if times and (running > waiting) is computes:
             break
     sampled.done.set()
     thread.join(10)
