@@ -10,7 +10,7 @@ from flask_knitperf.core.errors import ConfigurationError, StateError
 from flask_knitperf.metrics.catalogue import ERROR, ErrorDetail, ErrorKey
 from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.snapshots import at, clear, origin, points, store
-from flask_knitperf.storage.windows import check, window
+from flask_knitperf.storage.windows import check, span_of, window
 from tests.recording.recorders import join_run, make_recorder, observe, request_count
 
 
@@ -160,3 +160,19 @@ def test_the_evidence_of_a_window_is_what_was_added_during_it(tmp_path: Path) ->
     notes = window(run, "run", 9.0).snapshot.totals.notes(ERROR)
     assert {note.key: note.count for note in notes} == {a: 1, new: 1}
     r.close()
+
+
+def test_a_span_is_two_times_in_utc_unless_they_have_an_offset() -> None:
+    assert span_of("1h") is None
+    assert span_of("1970-01-01T00:01/1970-01-01T00:02") == (60.0, 120.0)
+    assert span_of("1970-01-01T02:00+02:00/1970-01-02") == (0.0, 86_400.0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/", "a/b", "2026-11-29/", "2026-11-29/2026-11-29", "2026-11-29T12:00/2026-11-29T11:00", "\0/\0",
+     "0001-01-01/9999-12-31", "1969-12-31/1970-01-02", "1970-01-01/9999-12-31", "a/b/c"],
+)  # fmt: skip
+def test_times_that_are_no_span_are_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="ISO 8601"):
+        span_of(name)
