@@ -93,7 +93,7 @@ def read_pair(
         assert before is not None
         return Pair(now, before, "all" if spans.hours == "all" else "different")
     if spans.hours == "common" and not (
-        _can_be(spans.now, now) and (before is None or _can_be(spans.before, before))
+        _can_read(spans.now, now) and (before is None or _can_read(spans.before, before))
     ):
         spans = SpanPair([_span(now)], [span], "different")
 
@@ -124,7 +124,7 @@ def _past_span(now: Window, against: str, past: Past | None, clock: float) -> Sp
     return past.release(against, clock)
 
 
-def _can_be(parts: list[Span], window: Window) -> bool:
+def _can_read(parts: list[Span], window: Window) -> bool:
     """Return whether these parts of a window can be read: the files of a run have no hours."""
     is_of_history = window.name in LONG_SPANS or window.name == "span"
     return is_of_history or is_whole(parts, _span(window))
