@@ -23,7 +23,7 @@ from flask_knitperf.alerts.rules import DEFAULT_RULES
 from flask_knitperf.alerts.watch import AlertWatch, Application
 from flask_knitperf.core.clock import Clock
 from flask_knitperf.history.databases import SQLite
-from flask_knitperf.history.reader import read_past
+from flask_knitperf.history.reader import read_parts
 from flask_knitperf.history.resolutions import (
     COARSER,
     DAY,
@@ -45,6 +45,7 @@ from flask_knitperf.metrics.histogram import Histogram
 from flask_knitperf.metrics.instruments import Key, Meter
 from flask_knitperf.metrics.table import Table, as_columns, encode
 from flask_knitperf.storage.state_dir import RETIRED, Snapshot, read
+from flask_knitperf.storage.windows import Span
 
 from ..harness.outcome import Grid, Outcome
 
@@ -208,7 +209,7 @@ def _judge_quantiles(outcome: Outcome, mill: _Mill) -> None:
         for _ in range(50):
             ends = generator.uniform(START + 600, mill.now)
             since = generator.uniform(max(START, ends - 5 * HOUR), ends - 300)
-            past = read_past(store, since, ends, mill.now)
+            past = read_parts(store, [Span(since, ends)], mill.now)
             values = np.concatenate([
                 drawn for at, drawn in mill.values if past.begins <= at < past.ends
             ])  # fmt: skip
@@ -250,7 +251,7 @@ def _judge_windows(outcome: Outcome, folder: Path, times: int) -> None:
                 store.add(resolution, slot, 1, dict(zip(numbers, blobs, strict=True)), merge=False)
     now = START + DAY
     store.set_baseline(1, "server-1", FINEST, Baseline(now, 0, b""))
-    days = [_cpu_ms(lambda: read_past(store, START, now, now)) for _ in range(times)]
+    days = [_cpu_ms(lambda: read_parts(store, [Span(START, now)], now)) for _ in range(times)]
     minutes = Stretch(MINUTES, START, now)
     one_day = [
         _cpu_ms(lambda: by_slot(store.rows([minutes], numbers[:1]), 60)) for _ in range(times)

@@ -47,24 +47,6 @@ class Past(NamedTuple):
     first: float
 
 
-def read_past(
-    store: Store, since: float, until: float, now: float,
-    live: Mapping[tuple[str, str], Snapshot] | None = None,
-    only: Only | None = None,
-) -> Past:  # fmt: skip
-    """Read a window; see :func:`read_parts`.
-
-    Args:
-        store: the rows.
-        since: start of the window, in seconds since the epoch.
-        until: its end.
-        now: the present.
-        live: totals of runs by source and run.
-        only: returns whether a series is read, ``None`` for all.
-    """
-    return read_parts(store, [Span(since, until)], now, live, only)
-
-
 def read_parts(
     store: Store, parts: Sequence[Span], now: float,
     live: Mapping[tuple[str, str], Snapshot] | None = None,

@@ -79,11 +79,10 @@ def parts_window(
 def _release_of(store: Store, since: float, until: float) -> str | None:
     """Return the release that served a whole window, ``None`` where there were several or none."""
     releases: list[str | None] = []
-    for mark in store.marks(0, until):
-        if mark.kind == DEPLOY:
-            if mark.at <= since:
-                releases.clear()
-            releases.append(mark.about.get("release"))
+    for mark in _deploys(store, until):
+        if mark.at <= since:
+            releases.clear()
+        releases.append(mark.about.get("release"))
     return releases[0] if len(set(releases)) == 1 else None
 
 
@@ -98,15 +97,15 @@ def of_endpoint(endpoint: str, method: str) -> Only:
     return lambda key: key.labels.startswith((f"{labels},", f"{labels}]"))
 
 
-def _deploys(database: Database, now: float) -> list[Mark]:
+def _deploys(store: Store, until: float) -> list[Mark]:
     """Return the starts of all runs that the history has, oldest first."""
-    with connected(database) as connection:
-        return [mark for mark in Store(connection).marks(0, now) if mark.kind == DEPLOY]
+    return [mark for mark in store.marks(0, until) if mark.kind == DEPLOY]
 
 
 def releases(database: Database, now: float) -> list[str]:
     """Return the releases that the history has, the latest first."""
-    names = [mark.about.get("release") for mark in _deploys(database, now)]
+    with connected(database) as connection:
+        names = [mark.about.get("release") for mark in _deploys(Store(connection), now)]
     return list(dict.fromkeys(name for name in reversed(names) if name))[:MAX_RELEASES]
 
 
@@ -117,7 +116,8 @@ def release_span(database: Database, release: str, now: float) -> Span:
         StateError: the history does not have that release.
         HistoryError: the database cannot be used.
     """
-    marks = _deploys(database, now)
+    with connected(database) as connection:
+        marks = _deploys(Store(connection), now)
     names = [mark.about.get("release") for mark in marks]
     if release not in names:  # links on pages have the names that documents have
         release = next((name for name in names if name and printable(name) == release), release)

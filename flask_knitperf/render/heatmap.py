@@ -57,7 +57,8 @@ def _image(heat: Heat, starts: Sequence[int], plot: Box, axis: TimeAxis) -> Valu
     first, last = int(axis.begins // slot), -int(-axis.ends // slot)
     bands = len(heat["upper_ms"])
     numbers = {n for counts in heat["counts"] for n in counts}
-    shades = {n: _shade(n, max(numbers)) for n in numbers}
+    most = max(numbers, default=0)
+    shades = {n: _shade(n, most) for n in numbers}
     pixels = [bytearray(last - first) for _ in range(bands)]
     for at, counts in zip(starts, heat["counts"], strict=True):
         for band, n in enumerate(counts):

@@ -11,12 +11,7 @@ from ..core.units import MB, NBSP, NONE, about, count, duration, number, percent
 from ..metrics.catalogue import QUERY, QUERY_AT
 
 if TYPE_CHECKING:
-    from ..reports.documents import (
-        EndpointReport,
-        MemoryReport,
-        QueriesReport,
-        Report,
-    )
+    from ..reports.documents import EndpointReport, MemoryReport, QueriesReport, Report
     from ..reports.documents.cards import CardRow, PointRow
     from ..reports.documents.comparison import ComparisonRow, Hours
     from ..reports.documents.fields import Window

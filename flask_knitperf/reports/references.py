@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..core.errors import StateError
 from ..storage.day_hours import at_hours_of, is_whole, seconds_of
-from ..storage.windows import LONG_SPANS, NAMES, Span, Window, WindowName, span_of
+from ..storage.windows import NAMES, Span, Window, WindowName, is_of_history, span_of
 
 if TYPE_CHECKING:
     from .documents.comparison import Hours
 
 LAST_WEEK = "last-week"
 """Name of the same hours a week before."""
-_MIN_COMMON = 0.5  # of the shorter of two windows, at the times of day of both
+_MIN_COMMON = 0.5  # of the shorter of two windows, at the hours of the day of both
 _MIN_S = 60.0  # of a window whose hours matter
 _WEEK_S = 7 * 86_400.0
 
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
     Attributes:
         now: the window.
         before: the one that it is compared with.
-        hours: whether they have the same times of day.
+        hours: whether they have the same hours of the day.
     """
 
     now: Window
@@ -126,5 +126,4 @@ def _past_span(now: Window, against: str, past: Past | None, clock: float) -> Sp
 
 def _can_read(parts: list[Span], window: Window) -> bool:
     """Return whether these parts of a window can be read: the files of a run have no hours."""
-    is_of_history = window.name in LONG_SPANS or window.name == "span"
-    return is_of_history or is_whole(parts, _span(window))
+    return is_of_history(window.name) or is_whole(parts, _span(window))

@@ -32,7 +32,17 @@ from ..storage import exemplars
 from ..storage.exemplars import Exemplar
 from ..storage.snapshots import difference
 from ..storage.state_dir import Snapshot
-from ..storage.windows import LONG_SPANS, NAMES, Span, Window, WindowName, check, span_of, window
+from ..storage.windows import (
+    LONG_SPANS,
+    NAMES,
+    Span,
+    Window,
+    WindowName,
+    check,
+    is_of_history,
+    span_of,
+    window,
+)
 from .alert_jobs import AlertJobs
 from .history_jobs import HistoryJobs
 from .memory_jobs import MemoryJobs
@@ -81,11 +91,6 @@ class _Served(NamedTuple):
     whole: Window
     releases: list[tuple[str, list[Span]]]
     hours: Hours
-
-
-def _is_of_all_hosts(name: str) -> bool:
-    """Return whether a window has the requests of all hosts that share a history."""
-    return name in LONG_SPANS or name == "span"
 
 
 class Documents:
@@ -174,7 +179,7 @@ class Documents:
 
     def _memory_window(self, name: WindowName, now: float, snapshot: Snapshot) -> Window:
         """Return a window of a process without a state directory."""
-        if name in LONG_SPANS or name == "span":
+        if is_of_history(name):
             raise StateError(
                 f"a window of {name} needs the history, and this run is in memory only"
             )
@@ -451,7 +456,7 @@ class Documents:
             return None
         span, now = Span(read.begins, read.ends), self._recorder.clock.wall()
         try:
-            of_all = _is_of_all_hosts(read.name)
+            of_all = is_of_history(read.name)
             return self._history.timeline(endpoint, method, span, now, of_all=of_all)
         except HistoryError as error:
             log.debug("%s", error)  # the writer reports it
@@ -484,7 +489,7 @@ class Documents:
         since, until = (
             datetime.fromisoformat(text).timestamp() for text in (shown["from"], shown["to"])
         )
-        of_all = _is_of_all_hosts(shown["name"])
+        of_all = is_of_history(shown["name"])
         parts = self._history.charts(Span(since, until), now, pairs, of_all=of_all)
         document: Charts = {
             "schema": "flask-knitperf/charts/1", "generated_at": moment(now), "window": shown,

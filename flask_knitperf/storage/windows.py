@@ -88,6 +88,11 @@ def span_of(name: str) -> Span | None:
     return Span(since, until)
 
 
+def is_of_history(name: str) -> bool:
+    """Return whether a window is read from the history: that of all hosts which share one."""
+    return name in LONG_SPANS or name == "span"
+
+
 _ALLOWED = (
     f"one of {', '.join(NAMES)}, or two times in ISO 8601 with a slash between them, "
     "the end after the start"

@@ -9,7 +9,7 @@ from typing import Any
 
 from flask_knitperf.core.clock import Clock
 from flask_knitperf.history.databases import Database
-from flask_knitperf.history.reader import Past, read_past
+from flask_knitperf.history.reader import Past, read_parts
 from flask_knitperf.history.schema import prepare
 from flask_knitperf.history.store import Store
 from flask_knitperf.history.writer import HistoryWriter
@@ -19,6 +19,7 @@ from flask_knitperf.metrics.columns import Series
 from flask_knitperf.metrics.instruments import Key, Kind, Meter
 from flask_knitperf.metrics.table import Table, as_columns, keep_evidence
 from flask_knitperf.storage.state_dir import Snapshot
+from flask_knitperf.storage.windows import Span
 
 START = 1_700_000_000.0 - 1_700_000_000 % 3600
 """The start of an hour."""
@@ -107,7 +108,8 @@ def past(database: Database, since: float, until: float, **options: Any) -> Past
     """Return a window."""
     connection = database.connection()
     prepare(connection)
-    return read_past(Store(connection), since, until, options.pop("now", until), **options)
+    now = options.pop("now", until)
+    return read_parts(Store(connection), [Span(since, until)], now, **options)
 
 
 def requests(read: Past, endpoint: str = "lots") -> int:

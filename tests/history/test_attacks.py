@@ -24,11 +24,12 @@ import pytest
 
 from flask_knitperf.core.errors import HistoryError
 from flask_knitperf.history.databases import SQLITE, Connection, Database, SQLite
-from flask_knitperf.history.reader import read_past
+from flask_knitperf.history.reader import read_parts
 from flask_knitperf.history.resolutions import DAY, FINEST, HOUR, Stretch
 from flask_knitperf.history.retention import Retention
 from flask_knitperf.history.schema import prepare
 from flask_knitperf.history.store import SeriesKey, Store
+from flask_knitperf.storage.windows import Span
 from tests.conftest import Mill
 
 from .harness import START, Host, Run, past, requests
@@ -345,7 +346,8 @@ def test_a_window_that_is_read_during_a_write_is_exact(host: Host, another: Open
         live = {("host", host.run.path.name): host.run.snapshot()}
         store = Store(reader)
         store.load_series()
-        read[number] = requests(read_past(store, START - HOUR, host.now, host.now, live))
+        span = Span(START - HOUR, host.now)
+        read[number] = requests(read_parts(store, [span], host.now, live))
         setattr(reader, "execute", execute)  # noqa: B010
         writer.tick()
     assert read == {number: 6 + number for number in range(10)}

@@ -10,7 +10,14 @@ from flask_knitperf.core.errors import ConfigurationError, StateError
 from flask_knitperf.metrics.catalogue import ERROR, ErrorDetail, ErrorKey
 from flask_knitperf.storage.atomic_files import Disk
 from flask_knitperf.storage.snapshots import at, clear, origin, points, store
-from flask_knitperf.storage.windows import check, span_of, window
+from flask_knitperf.storage.windows import (
+    LONG_SPANS,
+    NAMES,
+    check,
+    is_of_history,
+    span_of,
+    window,
+)
 from tests.recording.recorders import join_run, make_recorder, observe, request_count
 
 
@@ -176,3 +183,7 @@ def test_a_span_is_two_times_in_utc_unless_they_have_an_offset() -> None:
 def test_times_that_are_no_span_are_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="ISO 8601"):
         span_of(name)
+
+
+def test_long_windows_and_spans_are_of_the_history() -> None:
+    assert [name for name in (*NAMES, "span") if is_of_history(name)] == [*LONG_SPANS, "span"]
