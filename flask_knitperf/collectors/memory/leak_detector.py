@@ -203,7 +203,7 @@ class LeakDetector:
 
     def _judge_heaps(self) -> tuple[list[Trend], list[Suspect], dict[EndpointKey, int]]:
         """Return the growth of each heap, the suspects, and the requests of the last quarter."""
-        measured = self._meter.retained()
+        measured = self._meter.review()
         pairs = {key: retained.pairs for key, retained in measured.items()}
         trends: list[Trend] = []
         candidates: list[Suspect] = []

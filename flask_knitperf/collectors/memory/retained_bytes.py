@@ -27,20 +27,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from ...recording.gc_pauses import WATCH
 from ...recording.span import Span
 from ..requests.endpoint_series import EndpointKey
 from .allocators import AllocatedBytes, allocated_bytes
 from .retention_estimate import (
-    MIN_BYTES,
-    MIN_PAIRS,
     MIN_SURVEY_PAIRS,
     Pair,
     Retained,
     estimates,
-    lower_quartile,
+    first_request_bytes,
+    retaining,
 )
 
 SURVEY_STRIDE = 5
@@ -53,14 +50,10 @@ SURVEY_PAIRS = 160
 """Number of pairs in the survey."""
 FOCUS_PAIRS = 2_500
 """Number of pairs, of all endpoints, at which the focus is done."""
-_REVIEW_PAIRS = 16
-"""Number of pairs after which it is decided again whether an endpoint is in focus."""
 _MAX_PAIRS = 240
 """Number of pairs kept per endpoint, the latest."""
 NEVER = sys.maxsize
 """Number of a request that never comes."""
-_MIN_ENDPOINTS_FOR_COMMON = 4
-"""Number of endpoints below which no bytes count as common to all."""
 _MAX_ENDPOINTS = 500
 _VARIABLE_SEGMENT = re.compile(r"[^/]*\d[^/]*")
 
@@ -121,8 +114,8 @@ class RetainedBytesMeter:
         self._path = ""
         self._pairs_taken = self._next_number = 0
         self._sparse = False  # nothing is in focus
+        self._focus = set[EndpointKey]()
         self._measured_at = array("q", (0,))
-        self._common, self._common_due_at = AllocatedBytes(0, 0), SURVEY_PAIRS
         self._rng = random.Random(1)  # noqa: S311
 
     def before_request(self, span: Span, number: int, *, solo: bool) -> None:
@@ -184,32 +177,9 @@ class RetainedBytesMeter:
         """Return whether every request of an endpoint is measured."""
         if not SURVEY_PAIRS <= self._pairs_taken < FOCUS_PAIRS:
             return False
-        pairs = self._pairs.get(key, _NO_PAIRS)
-        if len(pairs) < MIN_SURVEY_PAIRS:
-            return True  # too rare for the survey
-        if len(pairs) >= _MAX_PAIRS:
-            return False
-        common, pairs = self._common_bytes(), pairs.copy()  # other threads append meanwhile
-        return any(
-            np.median([pair.retained[heap] for pair in pairs]) - common[heap] >= MIN_BYTES
-            for heap in (0, 1)
-        )
-
-    def _common_bytes(self) -> AllocatedBytes:
-        """Return the bytes that requests of nearly all endpoints retain: their lower quartile.
-
-        Computed when the survey ends, and again after every :data:`MIN_PAIRS` pairs.
-        """
-        if self._pairs_taken >= self._common_due_at:
-            self._common_due_at = self._pairs_taken + MIN_PAIRS
-            surveyed = [
-                pairs.copy()
-                for pairs in self._pairs.copy().values()
-                if len(pairs) >= MIN_SURVEY_PAIRS
-            ]
-            if len(surveyed) >= _MIN_ENDPOINTS_FOR_COMMON:
-                self._common = AllocatedBytes(*(lower_quartile(surveyed, h) for h in (0, 1)))
-        return self._common
+        pairs = len(self._pairs.get(key, _NO_PAIRS))
+        is_too_rare_for_the_survey = pairs < MIN_SURVEY_PAIRS
+        return is_too_rare_for_the_survey or (key in self._focus and pairs < _MAX_PAIRS)
 
     def _begin(self, span: Span, number: int) -> None:
         """Take the first reading of a pair."""
@@ -277,13 +247,21 @@ class RetainedBytesMeter:
         pairs.append(pair)
         if len(self._path_keys) < _MAX_ENDPOINTS:
             self._path_keys[path] = key
-        if self._pairs_taken >= SURVEY_PAIRS and self._pairs_taken % _REVIEW_PAIRS == 0:
-            self._sparse = not any(map(self._in_focus, self._pairs.copy()))
+        if self._pairs_taken == SURVEY_PAIRS:
+            self._sparse = True  # until the review
 
-    def retained(self) -> dict[EndpointKey, Retained]:
-        """Return the retained bytes per request of each endpoint with enough pairs."""
+    def review(self) -> dict[EndpointKey, Retained]:
+        """Return the retained bytes per request of each endpoint with enough pairs, and set the focus.
+
+        Takes some milliseconds; called by the housekeeper.
+        """
+        # other threads append meanwhile
         pairs = {key: list(pairs.copy()) for key, pairs in self._pairs.copy().items()}
-        return estimates(pairs, self._common_bytes())
+        first_bytes = first_request_bytes(pairs)
+        self._focus = retaining(first_bytes)
+        if self._pairs_taken >= SURVEY_PAIRS:
+            self._sparse = not any(map(self._in_focus, pairs))
+        return estimates(pairs, first_bytes)
 
     @property
     def has_measured(self) -> bool:

@@ -1,7 +1,10 @@
 """Estimate of the bytes that one request of an endpoint retains, from pairs of readings.
 
-The estimate of an endpoint is the interquartile mean of its pairs, so that neither a cache filled once
-nor the housekeeper between two readings moves it. A buffer to which nearly every request adds, and which
+A pair is the sum of two requests, and their order is up to the traffic: beside a leak
+that takes most requests, every pair of every endpoint retains something. So the bytes of all endpoints
+are solved for together. The estimate of an endpoint is the interquartile mean of its pairs, less the
+requests in between, so that neither a cache filled once nor the housekeeper between two readings moves
+it. A buffer to which nearly every request adds, and which
 one request in forty empties, is not a leak; so the plain mean of all pairs, less twice its standard
 error, must be a large part of the estimate, which takes that many pairs. For that test a pair is left
 out if the request in between empties such a buffer now and then. Bytes that requests of nearly all
@@ -12,10 +15,11 @@ subtracted.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..requests.endpoint_series import EndpointKey
 from .allocators import AllocatedBytes
@@ -34,7 +38,12 @@ JUMP_FACTOR = 8
 under test."""
 _MIN_JUMPS = 2
 """Number of pairs that must jump for an endpoint to count as erratic."""
-_ITERATIONS = 8
+_MIN_ENDPOINTS_FOR_COMMON = 4
+"""Number of endpoints below which no bytes count as common to all."""
+_MAX_ITERATIONS = 40
+_CONVERGED_BYTES = 0.5
+
+Array = npt.NDArray[Any]
 
 
 class Retained(NamedTuple):
@@ -63,16 +72,28 @@ class Pair(NamedTuple):
     between: EndpointKey | None
 
 
+class FirstBytes(NamedTuple):
+    """Bytes that the first request of each pair retained, by endpoint.
+
+    Attributes:
+        large: in the C library's heap.
+        small: of small objects.
+    """
+
+    large: Mapping[EndpointKey, Sequence[float]]
+    small: Mapping[EndpointKey, Sequence[float]]
+
+
 def estimates(
-    pairs: Mapping[EndpointKey, Sequence[Pair]], common: AllocatedBytes
+    pairs: Mapping[EndpointKey, Sequence[Pair]], first_bytes: FirstBytes
 ) -> dict[EndpointKey, Retained]:
     """Return the retained bytes per request of each endpoint with enough pairs.
 
     Args:
         pairs: by the endpoint of the first request.
-        common: bytes that every request retains.
+        first_bytes: bytes of those first requests.
     """
-    large, small = (_first_request_bytes(pairs, heap, common[heap]) for heap in (0, 1))
+    large, small = first_bytes
     return {
         key: Retained(_estimate(key, large, pairs), _estimate(key, small, pairs), len(its_pairs))
         for key, its_pairs in pairs.items()
@@ -80,45 +101,76 @@ def estimates(
     }
 
 
-def lower_quartile(endpoints: Sequence[Collection[Pair]], heap: int) -> int:
-    """Return the lower quartile of the endpoints' medians, in bytes of one heap, at least 0."""
-    medians = sorted(
-        float(np.median([pair.retained[heap] for pair in list(pairs)])) for pairs in endpoints
-    )
-    return max(0, round(medians[len(endpoints) // 4]))
+def retaining(first_bytes: FirstBytes) -> set[EndpointKey]:
+    """Return the endpoints whose requests seem to retain memory: the median one does, of either heap."""
+    return {
+        key
+        for by_key in first_bytes
+        for key, values in by_key.items()
+        if len(values) >= MIN_SURVEY_PAIRS and np.median(values) >= MIN_BYTES
+    }
 
 
-def _first_request_bytes(
-    pairs: Mapping[EndpointKey, Sequence[Pair]], heap: int, common: int
-) -> dict[EndpointKey, list[float]]:
-    """Return the bytes retained by the first request of each pair, by endpoint.
+def first_request_bytes(pairs: Mapping[EndpointKey, Sequence[Pair]]) -> FirstBytes:
+    """Return the bytes that the first request of each pair retained, by heap and endpoint.
 
-    The estimate for the request in between is subtracted from each pair. That estimate is in turn
-    computed from pairs, so all are computed by fixed-point iteration.
+    The bytes of the request in between are subtracted, and those that requests of nearly all endpoints
+    retain: the lower quartile of the endpoints.
 
     Args:
         pairs: by the endpoint of the first request.
-        heap: index of the heap.
-        common: bytes that every request retains.
     """
-    expected: dict[EndpointKey | None, float] = dict.fromkeys((None, *pairs), 0.0)
-    own: dict[EndpointKey, list[float]] = {}
-    for _ in range(_ITERATIONS):
-        own = {
-            key: [
-                pair.retained[heap] - common - expected.get(pair.between, 0.0) for pair in its_pairs
-            ]
-            for key, its_pairs in pairs.items()
-        }
-        for key, values in own.items():
-            expected[key] = (expected[key] + max(0.0, _interquartile_mean(values))) / 2
-    return own
+    return FirstBytes(*(_first_request_bytes(pairs, heap) for heap in (0, 1)))
 
 
-def _interquartile_mean(values: Sequence[float]) -> float:
+def _first_request_bytes(
+    pairs: Mapping[EndpointKey, Sequence[Pair]], heap: int
+) -> dict[EndpointKey, list[float]]:
+    keys = list(pairs)
+    index = {key: number for number, key in enumerate(keys)}
+    none = len(keys)  # a pair without another endpoint in between, or with one that was never first
+    values = [np.array([pair.retained[heap] for pair in pairs[key]], float) for key in keys]
+    between = [
+        np.array([none if p.between is None else index.get(p.between, none) for p in pairs[key]])
+        for key in keys
+    ]
+    per_request = _solve(values, between)
+    surveyed = sorted(per_request[n] for n in range(none) if len(values[n]) >= MIN_SURVEY_PAIRS)
+    common = 0.0
+    if len(surveyed) >= _MIN_ENDPOINTS_FOR_COMMON:
+        common = max(0.0, float(surveyed[len(surveyed) // 4]))
+    return {
+        key: (values[n] - per_request[between[n]] - common).tolist() for n, key in enumerate(keys)
+    }
+
+
+def _solve(values: Sequence[Array], between: Sequence[Array]) -> Array:
+    """Return the bytes that a request of each endpoint retains; the last element is 0.
+
+    Each pair is the sum of two requests, so an endpoint's bytes are the interquartile mean of its pairs
+    less those of the requests in between. Solved by damped fixed-point iteration (Jacobi), which splits
+    in halves what two endpoints retain that always follow each other.
+
+    Args:
+        values: of the pairs of each endpoint, in bytes.
+        between: number of the endpoint in between, of each pair; that of none is the last.
+    """
+    per_request = np.zeros(len(values) + 1)
+    for _ in range(_MAX_ITERATIONS):
+        means = [
+            max(0.0, _interquartile_mean(row - per_request[other]))
+            for row, other in zip(values, between, strict=True)
+        ]
+        step = (np.array([*means, 0.0]) - per_request) / 2
+        per_request += step
+        if np.abs(step).max() < _CONVERGED_BYTES:
+            break
+    return per_request
+
+
+def _interquartile_mean(values: Sequence[float] | Array) -> float:
     skip = len(values) // 4
-    middle = sorted(values)[skip : len(values) - skip]
-    return sum(middle) / len(middle)
+    return float(np.mean(np.sort(values)[skip : len(values) - skip]))
 
 
 def _estimate(

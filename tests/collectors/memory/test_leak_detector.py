@@ -286,7 +286,7 @@ def test_a_suspect_is_published_and_withdrawn(
     host: Host, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     retained = {NAMES[7]: Retained(2_048.0, 0.0, 90)}
-    monkeypatch.setattr(host.meter, "retained", lambda: retained)
+    monkeypatch.setattr(host.meter, "review", lambda: retained)
     monkeypatch.setattr(RetainedBytesMeter, "has_measured", True)
     host.run(200, leak=2_048)
     assert gauges(recorder, LEAK)[*NAMES[7], "bytes_per_request"] == 2_048
@@ -316,7 +316,7 @@ def test_request_counts_are_used_only_after_measuring_failed(
 def test_a_suspect_without_further_requests_is_not_cleared(
     host: Host, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host.meter, "retained", lambda: {NAMES[7]: Retained(2_048.0, 0.0, 190)})
+    monkeypatch.setattr(host.meter, "review", lambda: {NAMES[7]: Retained(2_048.0, 0.0, 190)})
     monkeypatch.setattr(RetainedBytesMeter, "has_measured", True)
     host.run(200, leak=2_048)
     grown = gauges(recorder, LEAK)[*NAMES[7], "grown_bytes"]

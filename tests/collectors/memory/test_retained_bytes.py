@@ -77,9 +77,11 @@ class Mill:
         if retains is not None:
             self.retain(*retains(self.number))
         span.ended = ends
+        if self.number % 50 == 0:
+            self.meter.review()
 
     def retained(self) -> dict[str, tuple[float, float]]:
-        return {name: (row.large, row.small) for (name, _), row in self.meter.retained().items()}
+        return {name: (row.large, row.small) for (name, _), row in self.meter.review().items()}
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +178,7 @@ def test_the_focus_measures_every_request_of_an_endpoint_that_retains_memory(mil
     while mill.meter._pairs_taken < SURVEY_PAIRS:
         mill.serve("notes/17" if mill.number % 5 == 0 else "stock")
     mill.serve("stock"), mill.serve("stock")
+    mill.meter.review()
     before = len(mill.meter._pairs["notes", "GET"])
     for _ in range(11):
         mill.serve("notes/4"), mill.serve("stock"), mill.serve("stock")
@@ -384,6 +387,43 @@ def test_bytes_that_requests_of_all_endpoints_retain_belong_to_no_endpoint(mill:
     assert "stock" not in mill.retained()  # the focus was on the notes alone
 
 
+@pytest.mark.parametrize("common", [0, 200])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.7, 0.95])
+def test_a_leak_has_its_size_at_any_share_of_the_requests(
+    mill: Mill, share: float, common: int
+) -> None:
+    names, rng = ("notes", "ping", "stock", "orders", "styles", "tags"), random.Random(2)
+    mill.retains = {name: lambda _: AllocatedBytes(common, 0) for name in names}
+    mill.retains["notes"] = lambda _: AllocatedBytes(2_048 + common, 0)
+    weights = [share, *[(1 - share) / 5] * 5]
+    for _ in range(12_000):
+        mill.serve(rng.choices(names, weights)[0])
+    retained = mill.retained()
+    assert retained.pop("notes") == (pytest.approx(2_048, rel=0.02), 0)
+    assert set(retained.values()) <= {(0, 0)}
+
+
+def test_two_leaks_have_their_sizes(mill: Mill) -> None:
+    names, rng = ("notes", "drafts", "stock", "orders", "styles", "tags"), random.Random(2)
+    mill.retains = {
+        "notes": lambda _: AllocatedBytes(2_048, 0),
+        "drafts": lambda _: AllocatedBytes(600, 0),
+    }
+    for _ in range(10_000):
+        mill.serve(rng.choices(names, [3, 3, 1, 1, 1, 1])[0])
+    retained = mill.retained()
+    assert retained.pop("notes") == (pytest.approx(2_048, rel=0.02), 0)
+    assert retained.pop("drafts") == (pytest.approx(600, rel=0.05), 0)
+    assert set(retained.values()) <= {(0, 0)}
+
+
+def test_two_endpoints_that_always_follow_each_other_share_what_they_retain(mill: Mill) -> None:
+    mill.retains = {"page": lambda _: AllocatedBytes(2_048, 0)}
+    for number in range(4 * SURVEY_PAIRS * SURVEY_STRIDE):
+        mill.serve(("page", "poll")[number % 2])
+    assert sum(row[0] for row in mill.retained().values()) == pytest.approx(2_048, rel=0.02)
+
+
 def test_with_few_endpoints_no_bytes_count_as_common(mill: Mill) -> None:
     mill.retains = {"notes": lambda _: AllocatedBytes(2_048, 0)}
     for _ in range(4 * SURVEY_PAIRS * SURVEY_STRIDE):
@@ -448,8 +488,8 @@ def test_judging_pairs_while_other_threads_append_raises_nothing() -> None:
     sys.setswitchinterval(1e-6)
     thread.start()
     try:
-        assert not any(meter._in_focus(key) for _ in range(20_000))
-        assert len(meter.retained()) <= 1
+        assert not any(meter.review() for _ in range(2_000))
+        assert not meter._in_focus(key)
     finally:
         stop.set()
         thread.join()
