@@ -7,7 +7,6 @@ JSON. ``?format=json`` requests JSON in a browser. Imported by the first page th
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -234,9 +233,11 @@ class Pages:
         document = self._session.live.read(int(after[:20]), request.args.get("page", ""))
         if document is None:
             return Response(status=204)
-        response = Response(json.dumps(document), mimetype="application/json")
-        response.set_etag(str(document["sequence"]))
-        return response.make_conditional(request.environ)
+        tag = str(document["sequence"])
+        is_known = request.if_none_match.contains_weak(tag)
+        response = Response(status=304) if is_known else jsonify(document)
+        response.set_etag(tag)
+        return response
 
     def why(self) -> AnyResponse | str:
         """Show one endpoint."""
