@@ -9,7 +9,7 @@ ENGINE = flask_knitperf/core/*,flask_knitperf/metrics/*,flask_knitperf/storage/*
 
 # Processes that run tests: as many as cores. `make test JOBS=0` runs them one after another.
 JOBS = logical
-# `make test TESTS=tests/core` runs a part, without the floors of coverage.
+# `make test TESTS=tests/core` runs a part, with its slow tests.
 TESTS =
 # Folders whose tests of twin classes run once more in Python; tests/conftest.py marks these tests.
 TWIN_TESTS = $(or $(TESTS),tests/recording tests/instrumentation tests/collectors/requests tests/collectors/sql)
@@ -21,7 +21,6 @@ PYTHON =
 CHROMIUM ?=
 
 PY = .venv/bin/python
-RUN = $(PY) -m coverage run
 # Processes take over tests from one another, so that none is idle at the end.
 PARALLEL = -n $(JOBS) --dist worksteal
 
@@ -129,20 +128,25 @@ lint: env ## style, types (Linux and Windows), the layers of imports, and the sc
 		echo "Skipped: npm could not install the packages that check the script; the reason is above."
 	fi
 
-test: env browser lint ## all checks and tests, with the coverage floors
+test: env browser lint ## all checks, and all tests but the slow ones
 	@eval "$$FUNCTIONS"
-	say "pytest: $(or $(TESTS),all tests), with branch coverage"
-	$(PY) -m coverage erase
-	$(RUN) -m pytest $(PARALLEL) $(TESTS)
+	say "pytest: $(or $(TESTS),all tests but the slow ones)"
+	$(PY) -m pytest $(PARALLEL) $(or $(TESTS),-m "not slow")
 	say "pytest: the tests of twin classes, with those in Python, as without a compiler"
-	KNITPERF_PURE_PYTHON=1 $(RUN) -m pytest $(PARALLEL) -q -m twin $(TWIN_TESTS) || [ $$? = 5 ] # 5: none there
+	KNITPERF_PURE_PYTHON=1 $(PY) -m pytest $(PARALLEL) -q -m "twin$(if $(TESTS),, and not slow)" $(TWIN_TESTS) || [ $$? = 5 ] # 5: none there
+	say "All tests$(and $(TESTS), of $(TESTS)) passed"
+
+coverage: env browser ## all tests, the slow ones too, with the floors of coverage; half an hour
+	@eval "$$FUNCTIONS"
+	say "pytest: all tests, with branch coverage"
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest $(PARALLEL)
+	KNITPERF_PURE_PYTHON=1 $(PY) -m coverage run -m pytest $(PARALLEL) -q -m twin $(TWIN_TESTS)
 	$(PY) -m coverage combine --quiet
 	rm -f .coverage.* # files that killed servers left incomplete
-	if [ -n "$(TESTS)" ]; then say "All tests of $(TESTS) passed"; exit 0; fi
 	say "coverage: at least $(FLOOR) % of the package, $(FLOOR_ENGINE) % of its engine"
 	$(PY) -m coverage report --fail-under=$(FLOOR)
 	$(PY) -m coverage report --fail-under=$(FLOOR_ENGINE) --include='$(ENGINE)' || fail "the engine ($(ENGINE)) must be covered by $(FLOOR_ENGINE) %; the lines are above."
-	say "All tests passed"
 
 # A report ends the process; that of a child whose end no test checks is found by its file.
 sanitize: env ## the tests of the parts in C, under AddressSanitizer and UBSan
@@ -178,13 +182,14 @@ demo: env ## serve the demo mill under gunicorn, send it traffic, print where it
 demo-compare: env ## replay the same requests in the sick and the repaired mill
 	@$(PY) -m demo_app compare
 
-prove: env ## measure every published figure at full size; NAMES="overhead queries" measures some
+prove: env ## run all tests, and measure every published figure; NAMES="overhead queries" some
 	@eval "$$FUNCTIONS"
+	[ -n "$(NAMES)" ] || $(MAKE) coverage
 	say "Installing the peers"
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[peers]' || fail "the peers could not be installed; the reason is above."
 	$(PY) -m benchmarks $(NAMES)
 
-matrix: env ## the fast tests with other Pythons, Flask and pandas, lowest and newest
+matrix: env ## the tests of `make test` with other Pythons, Flask and pandas, lowest and newest
 	@eval "$$FUNCTIONS"
 	mkdir -p .tox
 	$(PY) -c "$$LOWEST" > .tox/lowest.txt

@@ -11,7 +11,6 @@ import os
 import sys
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +47,6 @@ TWIN_TESTS = (
     "tests/collectors/sql/test_n_plus_one.py", "tests/collectors/sql/test_sqlalchemy.py",
 )  # fmt: skip
 """Tests of classes that exist in C and in Python; ``make test`` runs them with either."""
-ENGINE_TESTS = ("tests/core/", "tests/metrics/", "tests/recording/", "tests/storage/")
-"""Tests of the engine, each line of which is covered: coverage traces all their variants."""
-TRACED_VARIANTS = 2
-"""Variants of another test that coverage traces."""
 MEASURED = dict(os.environ)
 """Environment of processes that run lines no test runs in its own: their coverage is measured too."""
 _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".tmp")
@@ -61,34 +56,15 @@ _STATE_FILES = (".lock", ".log", ".table", ".point", ".slice", ".exemplars", ".t
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests of twins, and those that coverage need not trace.
+    """Mark tests of twins, and as slow those of alerts that repeat on PostgreSQL what SQLite did.
 
-    The first variants of a parametrized test run the lines of the others too, and coverage takes half of
-    the time of the suite.
+    The history has its contract tested on both in ``tests/history``.
     """
-    variants: Counter[str] = Counter()
     for item in items:
+        if item.nodeid.startswith("tests/alerts/") and "postgresql" in item.nodeid:
+            item.add_marker(pytest.mark.slow)
         if item.nodeid.startswith(TWIN_TESTS):
             item.add_marker(pytest.mark.twin)
-        function = item.nodeid.partition("[")[0]
-        variants[function] += 1
-        if variants[function] > TRACED_VARIANTS and not item.nodeid.startswith(ENGINE_TESTS):
-            item.add_marker(pytest.mark.untraced)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Run a test that is marked as ``untraced`` at full speed: traced, it takes three times as long."""
-    if item.get_closest_marker("untraced") is None:
-        return (yield)
-    trace, trace_of_threads = sys.gettrace(), threading.gettrace()
-    sys.settrace(None)
-    threading.settrace(None)  # type: ignore[arg-type]
-    try:
-        return (yield)
-    finally:
-        threading.settrace(trace_of_threads)  # type: ignore[arg-type]
-        sys.settrace(trace)
 
 
 def pytest_collection_finish() -> None:
@@ -148,13 +124,12 @@ def _threads() -> set[str]:
 
 def _files() -> set[str]:
     """Return the open files of state directories, on systems with ``/proc``."""
-    folder = Path("/proc/self/fd")
-    files = set()
-    for entry in folder.iterdir() if folder.is_dir() else ():
+    folder, files = "/proc/self/fd", set()
+    for entry in os.listdir(folder) if os.path.isdir(folder) else ():
         with contextlib.suppress(OSError):
-            target = os.readlink(entry)
+            target = os.readlink(f"{folder}/{entry}")
             if target.removesuffix(" (deleted)").endswith(_STATE_FILES):
-                files.add(f"open file {target} ({entry.name})")
+                files.add(f"open file {target} ({entry})")
     return files
 
 

@@ -33,6 +33,7 @@ def imports(name: str) -> set[str]:
     return modules & set(MODULES) - {name}
 
 
+@pytest.mark.slow
 def test_no_two_modules_import_each_other_in_a_circle() -> None:
     graphlib.TopologicalSorter({name: imports(name) for name in MODULES}).prepare()
 

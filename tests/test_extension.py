@@ -136,6 +136,7 @@ def test_a_token_never_appears_in_settings_or_report(make_app: Callable[..., Any
     assert "hunter2" not in shown
 
 
+@pytest.mark.slow
 def test_a_token_is_never_written_to_the_state_directory(
     make_app: Callable[..., Any], tmp_path: Path
 ) -> None:

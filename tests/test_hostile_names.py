@@ -29,7 +29,6 @@ from flask_knitperf.metrics.stack_trie import Sampled, StackFrame
 from .web.clients import BEARER, TOKEN
 from .web.reader import BROWSER
 
-pytestmark = pytest.mark.untraced
 CONTROLS = "\x1b[31m\x07\x9b\u202e\r"
 BAD = "\ud834\x1b[31m\x07\x9b\u202e\udce9\r"
 """Half a surrogate pair, terminal controls of 7 and 8 bits, an override, a byte of Latin-1."""
@@ -229,6 +228,7 @@ def test_commands_print_documents_with_them_escaped(
         check_document(json.loads(output))
 
 
+@pytest.mark.slow
 def test_the_list_of_dataframes_shows_them_escaped(served: Any) -> None:
     runner = served.app.test_cli_runner()
     check(runner.invoke(args=["knitperf", "frames", "--live"]).output)

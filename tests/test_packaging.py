@@ -97,6 +97,7 @@ ADAPTERS = {
 """Optional dependencies, by the only module that imports them."""
 
 
+@pytest.mark.slow
 def test_the_package_imports_only_what_it_depends_on() -> None:
     declared = {distribution(line) for line in pyproject()["project"]["dependencies"]}
     allowed = declared | WITH_FLASK | {"flask_knitperf"} | set(sys.stdlib_module_names)

@@ -13,9 +13,7 @@ def violations(source: str, name: str = "module.py") -> list[str]:
     return [violation.text for violation in prose.of_file(name, source)]
 
 
-@pytest.mark.untraced
 @pytest.mark.slow
-@pytest.mark.untraced
 def test_the_tree_is_free_of_banned_words_and_forms() -> None:
     assert [f"{v.path}:{v.line}: {v.text!r} -> {v.better}" for v in prose.check()] == []
 

@@ -46,6 +46,7 @@ def loaded(*names: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_an_application_that_caches_nothing_loads_no_cache() -> None:
     code = (
         "import sys, flask\nfrom flask_knitperf import KnitPerf\n"
@@ -160,6 +161,7 @@ def test_the_core_imports_neither_flask_nor_pandas() -> None:
     assert not loaded(*modules("flask_knitperf.core")) & {"flask", "werkzeug", "pandas"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "package", ["api", "analysis", "collectors", "experiments", "render", "reports", "runtime"]
 )
@@ -172,6 +174,7 @@ def test_a_class_in_a_notebook_imports_neither_flask_nor_pandas(module: str) -> 
     assert not loaded(f"flask_knitperf.api.{module}") & {"flask", "werkzeug", "pandas"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optional", ["pyarrow", "sqlalchemy", "flask_sqlalchemy", "flask_caching", "flask_wtf", "gunicorn",
                  "prometheus_client", "opentelemetry", "waitress"],
@@ -189,6 +192,7 @@ def test_the_extension_imports_no_pandas() -> None:
     assert "pandas" not in _with_extension()
 
 
+@pytest.mark.slow
 def test_importing_everything_starts_no_thread_and_no_gc_callback() -> None:
     names = [n for n in modules("flask_knitperf") if not n.endswith("__main__")]
     code = f"""

@@ -86,10 +86,11 @@ def _judge(outcome: Outcome, mill: ServedMill, browser: Browser, key: Plan, minu
     stayed, dom = browser.evaluate(_STILL), Page(browser.evaluate("document.body.outerHTML"))
     report, complaints = mill.report(), browser.complaints
     browser.open(mill.address + _OVERVIEW)
-    differ = sum(
-        a != b for a, b in zip(stayed.split(), browser.evaluate(_STILL).split(), strict=False)
-    )
-    words = len(stayed.split())
+    differing = [
+        f"the open page has {a!r}, one opened then {b!r}"
+        for a, b in zip(stayed.split(), browser.evaluate(_STILL).split(), strict=False) if a != b
+    ]  # fmt: skip
+    words, differ = len(stayed.split()), len(differing)
     outcome.judge(
         "open_page.text", f"words of an overview after {minutes:g} minutes, against one opened then",
         "equal", f"{words - differ} of {words} equal, {took:.0f} s after the traffic",
@@ -109,7 +110,7 @@ def _judge(outcome: Outcome, mill: ServedMill, browser: Browser, key: Plan, minu
         "open_page.console", "messages in its console, and reports of its policy", "0",
         str(len(complaints)), not complaints,
     )  # fmt: skip
-    outcome.notes.extend(complaints[:3])
+    outcome.notes.extend([*differing[:3], *complaints[:3]])
     _judge_leak(outcome, mill, key, minutes)
     _judge_timelines(outcome, mill, report)
 

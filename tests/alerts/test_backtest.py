@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from flask_knitperf.alerts.backtest import backtest, can_test
 from flask_knitperf.alerts.conditions import ShareAbove, ValueAbove
 from flask_knitperf.alerts.rules import EVERY, Metric, Rule
@@ -18,6 +20,7 @@ SLOW = Rule("Slow", Metric.SLOW, ShareAbove(0.05), EVERY, timing=TIMING)
 FINE, BAD = (FINE_NS,) * 10, (SLOW_NS,) * 10
 
 
+@pytest.mark.slow
 def test_a_rule_fires_where_it_fired(database: Database, host: Host) -> None:
     memory = Rule("Memory", Metric.MEMORY_MB, ValueAbove(500, 475), timing=TIMING)
     mill = Mill(database, host, [SLOW, memory])
@@ -34,12 +37,14 @@ def test_a_rule_fires_where_it_fired(database: Database, host: Host) -> None:
         assert result[0].ends is not None and result[1].ends is None
 
 
+@pytest.mark.slow
 def test_a_rule_that_never_fired_does_not(database: Database, host: Host) -> None:
     mill = Mill(database, host, [SLOW])
     mill.serve(1200, *FINE)
     assert backtest(Store(database.connection()), SLOW, lambda _: 200.0, START, host.now) == []
 
 
+@pytest.mark.slow
 def test_a_rule_that_compares_with_the_day_before_reads_hours(
     database: Database, host: Host
 ) -> None:

@@ -200,6 +200,7 @@ MISBEHAVIOURS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", MISBEHAVIOURS.values(), ids=MISBEHAVIOURS)
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_misbehaves_is_an_error_in_time(web: Web, answer: Answer) -> None:
@@ -212,6 +213,7 @@ def test_a_server_that_misbehaves_is_an_error_in_time(web: Web, answer: Answer) 
     assert 0 < len(reason) <= channels.MAX_REASON and printable(reason) == reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [b"x", b"\r\n\r\nx", b"\r\na: b\r\n"])
 @pytest.mark.usefixtures("impatient")
 def test_a_status_of_success_counts_in_time_if_its_answer_never_ends(web: Web, more: bytes) -> None:
@@ -221,6 +223,7 @@ def test_a_status_of_success_counts_in_time_if_its_answer_never_ends(web: Web, m
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_deadline_leaves_no_thread_behind(web: Web) -> None:
     before = threading.active_count()
@@ -374,6 +377,7 @@ def test_a_recipient_who_is_refused_is_logged_and_the_others_receive_one_mail(
     assert "b@mill.example" in caplog.text and "550" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     "replies",
@@ -406,6 +410,7 @@ def test_a_mail_server_that_misbehaves_is_an_error_in_time(
     assert 0 < len(reason) <= channels.MAX_REASON and printable(reason) == reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", ["250 bye", "500 unknown", "hang", "drip", "\0"])
 @pytest.mark.usefixtures("impatient")
 def test_a_mail_is_received_however_the_server_ends_the_dialogue(post: Post, reply: str) -> None:
@@ -508,11 +513,13 @@ def test_a_hostile_name_arrives_as_text_by_apprise(web: Web, text: str) -> None:
     assert received["message"] == body(message)
 
 
+@pytest.mark.slow
 def test_a_message_arrives_by_a_child_of_its_own(web: Web) -> None:
     apprise_channel(web).send(hostile(HOSTILE["HTML"]))
     assert web.received[0].json["message"] == body(hostile(HOSTILE["HTML"]))
 
 
+@pytest.mark.slow
 def test_apprise_escapes_names_where_it_sends_html(post: Post) -> None:
     url = (
         f"mailto://127.0.0.1:{post.port}?from=a@b.example&to=c@d.example&mode=insecure&format=html"
@@ -524,6 +531,7 @@ def test_apprise_escapes_names_where_it_sends_html(post: Post) -> None:
     assert "&lt;script&gt;" in part.get_content()
 
 
+@pytest.mark.slow
 def test_one_address_of_apprise_that_fails_is_an_error_without_its_secrets(web: Web) -> None:
     web.answer = status(500)
     with pytest.raises(DeliveryError) as caught:
@@ -558,6 +566,7 @@ def kill_child(signal_number: int) -> Answer:
     return answer
 
 
+@pytest.mark.slow
 def test_a_child_that_is_killed_without_a_word_is_an_error_with_a_reason(web: Web) -> None:
     web.answer = kill_child(signal.SIGKILL)
     with pytest.raises(DeliveryError, match="ended with code -9"):

@@ -379,6 +379,7 @@ def address(database: Database) -> str:
     return str(database.path) if isinstance(database, SQLite) else database.url
 
 
+@pytest.mark.slow
 def test_a_message_that_a_killed_process_sent_arrives_again_with_the_same_key(
     database: Database, store: AlertStore, web: Web, deliver: Callable[..., int]
 ) -> None:
@@ -434,6 +435,7 @@ def test_a_failure_of_a_process_that_was_suspended_does_not_undo_a_delivery(
     assert (message.state, message.error, message.tries) == (DeliveryState.SENT, "", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lease_s", [0.001, 0.05, 120.0])
 def test_deliverers_at_once_lose_no_message_and_mark_none_that_was_not_received(
     store: AlertStore, web: Web, another: Callable[[], Database], lease_s: float,

@@ -45,6 +45,7 @@ def mill(database: Database, host: Host) -> Mill:
     return mill
 
 
+@pytest.mark.slow
 def test_a_slow_endpoint_fires_and_is_resolved_with_one_message_each(mill: Mill) -> None:
     assert mill.events() == []
     mill.serve(180, *BAD)
@@ -59,6 +60,7 @@ def test_a_slow_endpoint_fires_and_is_resolved_with_one_message_each(mill: Mill)
     assert mill.alerts.states() == {}
 
 
+@pytest.mark.slow
 def test_a_message_has_the_finding_the_release_and_a_link(database: Database, host: Host) -> None:
     mill = Mill(database, host, [SLOW])
     mill.application = Application(
@@ -86,6 +88,7 @@ def test_each_channel_of_a_rule_receives_a_message(mill: Mill) -> None:
     assert len({one.key for one in mill.messages()}) == 4
 
 
+@pytest.mark.slow
 def test_another_process_goes_on_where_one_ended(mill: Mill) -> None:
     mill.serve(180, *BAD)
     mill.watch.close(mill.database.connection())
@@ -137,7 +140,7 @@ def test_one_that_was_suspended_writes_nothing_beside_its_successor(
     assert mill.kinds() == ["firing"] and len(mill.messages()) == 1
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_an_evaluator_that_is_killed_at_any_statement_loses_and_doubles_nothing(
     database: Database, host: Host, another: Callable[[], Database], seed: int
@@ -185,6 +188,7 @@ def test_what_fails_to_be_stored_is_evaluated_again(
     assert mill.kinds() == ["firing"] and len(mill.messages()) == 1
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_loses_no_alert(mill: Mill) -> None:
     mill.serve(300, *BAD)
     mill.host.now -= HOUR
@@ -194,6 +198,7 @@ def test_a_clock_that_is_set_back_loses_no_alert(mill: Mill) -> None:
     assert sorted(mill.kinds()) == ["firing", "resolved"]  # the end lies before the start
 
 
+@pytest.mark.slow
 def test_after_a_gap_all_windows_are_read_anew(mill: Mill) -> None:
     mill.serve(180, *BAD)
     mill.serve(1200, *FINE, evaluate=False)
@@ -201,7 +206,7 @@ def test_after_a_gap_all_windows_are_read_anew(mill: Mill) -> None:
     assert mill.kinds() == ["firing", "resolved"]
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_a_night_without_requests_resolves_nothing(mill: Mill) -> None:
     mill.serve(180, *BAD)
     mill.serve(7200)
@@ -218,6 +223,7 @@ def test_an_alert_whose_endpoint_is_gone_expires(mill: Mill) -> None:
     assert len(mill.messages()) == 1
 
 
+@pytest.mark.slow
 def test_a_silenced_alert_is_recorded_and_sends_its_message_afterwards(mill: Mill) -> None:
     until = mill.host.now + 300
     mill.alerts.silence(AlertKey("Slow", ""), until, "deploying", mill.host.now)
@@ -230,6 +236,7 @@ def test_a_silenced_alert_is_recorded_and_sends_its_message_afterwards(mill: Mil
     assert [one["event"] for one in mill.bodies()] == ["repeat", "resolved"]
 
 
+@pytest.mark.slow
 def test_an_alert_that_fires_and_ends_within_a_silence_sends_nothing(mill: Mill) -> None:
     mill.alerts.silence(AlertKey("", "GET lots"), mill.host.now + 5000, "", mill.host.now)
     mill.serve(180, *BAD)
@@ -247,6 +254,7 @@ def test_a_silence_of_another_alert_changes_nothing(mill: Mill) -> None:
     assert mill.kinds()[-1] == "unsilenced"
 
 
+@pytest.mark.slow
 def test_in_quiet_hours_messages_wait(database: Database, host: Host) -> None:
     always = QuietHours(0, 24 * 60 - 1)
     mill = Mill(database, host, [SLOW], [Receiver("mail", LogChannel(), always)])
@@ -285,6 +293,7 @@ def test_an_endpoint_that_was_always_slow_does_not_fire_as_new(
     assert mill.events() == [("firing", AlertKey("Became", "GET lots"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "meter", "labels", "value"),
     [
@@ -312,6 +321,7 @@ def test_a_share_rule_observes_its_metric(
     assert mill.events() == [("firing", AlertKey("R", ""))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "meter", "labels"),
     [
@@ -330,6 +340,7 @@ def test_what_a_share_rule_does_not_count(
     assert mill.kinds() == []
 
 
+@pytest.mark.slow
 def test_memory_of_the_largest_worker_fires(database: Database, host: Host) -> None:
     rule = Rule("Memory", Metric.MEMORY_MB, ValueAbove(500, 475), timing=TIMING)
     mill = Mill(database, host, [rule])
@@ -353,6 +364,7 @@ def test_a_suspected_leak_fires_for_its_endpoint(database: Database, host: Host)
     assert mill.bodies()[0]["text"] == "its requests have retained 5.0 MB"
 
 
+@pytest.mark.slow
 def test_a_leak_of_workers_that_were_replaced_is_resolved(database: Database, host: Host) -> None:
     rule = Rule("Leak", Metric.LEAKS, ValueAbove(0), timing=TIMING)
     mill = Mill(database, host, [rule])
@@ -391,7 +403,7 @@ def test_old_events_and_messages_are_deleted(mill: Mill) -> None:
     assert mill.kinds() == []
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_of_many_endpoints_that_become_slow_at_once_a_few_send_messages(
     database: Database, host: Host
 ) -> None:
@@ -409,6 +421,7 @@ def test_of_many_endpoints_that_become_slow_at_once_a_few_send_messages(
     assert fired == resolved
 
 
+@pytest.mark.slow
 def test_memory_of_a_host_that_writes_after_the_evaluation_fires(
     database: Database, host: Host, tmp_path: Path, another: Callable[[], Database]
 ) -> None:
@@ -426,6 +439,7 @@ def test_memory_of_a_host_that_writes_after_the_evaluation_fires(
         assert mill.kinds() == (["firing"] if resident == 600 else ["firing", "resolved"])
 
 
+@pytest.mark.slow
 def test_the_first_evaluation_of_several_hosts_counts_what_later_ones_count(
     database: Database, host: Host, tmp_path: Path, another: Callable[[], Database]
 ) -> None:
@@ -445,6 +459,7 @@ def test_the_first_evaluation_of_several_hosts_counts_what_later_ones_count(
             assert (one.observed, one.events) == (two.observed, two.events)
 
 
+@pytest.mark.slow
 def test_slow_requests_of_one_moment_do_not_fire_because_of_a_start(mill: Mill) -> None:
     mill.serve(300, FINE_NS)
     mill.serve(SLOT_S, *(SLOW_NS,) * 12)
@@ -463,7 +478,7 @@ def many(mill: Mill, seconds: float, *durations: float, names: Iterable[str]) ->
         mill.serve(SLOT_S)
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_of_many_alerts_at_the_end_of_a_silence_a_few_send_messages(
     database: Database, host: Host
 ) -> None:
@@ -479,7 +494,7 @@ def test_of_many_alerts_at_the_end_of_a_silence_a_few_send_messages(
     assert all(sum(at <= one < at + BURST_S for one in times) <= MAX_IN_BURST for at in times)
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_an_endless_flow_of_alerts_sends_a_few_messages_and_not_none(
     database: Database, host: Host
 ) -> None:
@@ -526,6 +541,7 @@ def test_a_silence_covers_an_endpoint_under_the_name_that_a_page_shows(
     assert silence.covers(key, host.now) and not silence.covers(LOTS, host.now)
 
 
+@pytest.mark.slow
 def test_an_alert_goes_on_where_its_rule_is_back_and_is_dropped_where_it_stays_away(
     mill: Mill,
 ) -> None:
@@ -553,6 +569,7 @@ def test_an_alert_whose_clock_was_ahead_expires_a_week_after_it_was_set_back(mil
     assert mill.kinds().count("expired") == 1 and mill.alerts.states() == {}
 
 
+@pytest.mark.slow
 def test_a_host_that_was_killed_stays_silent_after_another_has_finished_its_slots(
     database: Database, host: Host, tmp_path: Path, another: Callable[[], Database]
 ) -> None:
@@ -589,7 +606,7 @@ def strips(mill: Mill) -> list[tuple[float, float | None]]:
     ]  # type: ignore[misc]
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_an_alert_that_began_long_before_the_window_has_a_strip(mill: Mill) -> None:
     mill.serve(180, *BAD)
     fired = mill.host.now - next(iter(mill.alerts.states().values())).fired_at
@@ -604,6 +621,7 @@ def test_an_alert_that_began_long_before_the_window_has_a_strip(mill: Mill) -> N
     assert begins == pytest.approx(fired + 1200, abs=1) and ends is not None and ends < 1200
 
 
+@pytest.mark.slow
 def test_an_alert_that_was_resolved_while_the_clock_was_set_back_does_not_fire_on_the_page(
     mill: Mill,
 ) -> None:

@@ -453,6 +453,7 @@ WORK: list[tuple[str, Callable[[], Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "work"), WORK, ids=[f"{n}-{w[0]}" for n, w in enumerate(WORK)])
 def test_the_callee_that_takes_the_time_of_a_line_is_recognised(
     name: str, work: Callable[[], Any]

@@ -55,7 +55,7 @@ def test_among_many_endpoints_a_change_takes_more_evidence() -> None:
     assert lines.pop("e") == "too few" and set(lines.values()) == {"same"}
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_the_interval_has_the_true_ratio_in_nearly_all_cases() -> None:
     outside = unknown = 0
     for seed in range(300):
@@ -81,6 +81,7 @@ def test_endpoints_that_came_and_went_are_named_slower_ones_first() -> None:
     assert list(lines.items()) == [("slow", "slower"), ("new", "new"), ("gone", "gone")]
 
 
+@pytest.mark.slow
 def test_equal_windows_are_hardly_ever_called_different() -> None:
     wrong = 0
     for seed in range(200):

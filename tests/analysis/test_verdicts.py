@@ -38,6 +38,7 @@ def test_an_endpoint_of_which_one_in_twenty_exceeds_is_within_its_limit() -> Non
     assert types(Mill().requests("edge", [150] * 19 + [600])) == []
 
 
+@pytest.mark.slow
 def test_an_endpoint_at_its_limit_is_flagged_in_at_most_one_percent_of_runs() -> None:
     chance = random.Random(7)
     flagged = 0

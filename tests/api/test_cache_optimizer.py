@@ -295,6 +295,7 @@ with app.app_context():
 """
 
 
+@pytest.mark.slow
 def test_invalidation_reaches_every_process_before_it_returns(tmp_path: Path) -> None:
     workers = [
         subprocess.Popen(

@@ -91,6 +91,7 @@ def test_an_interval_must_be_above_zero(optimizer: MemoryOptimizer, interval: An
         optimizer.setup_automatic_cleanup(interval)
 
 
+@pytest.mark.slow
 def test_in_an_application_cleanup_sets_the_interval_of_the_housekeeper(mill: Any) -> None:
     mill.get("/")
     threads = our_threads()

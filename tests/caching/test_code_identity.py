@@ -94,6 +94,7 @@ def test_code_that_was_changed_after_the_process_started_is_not_shared(release: 
     assert "changed after" in release.identity(before=f"open({str(path)!r}, 'a').write('#')")
 
 
+@pytest.mark.slow
 def test_the_configuration_and_the_environment_count_and_secrets_do_not(release: Release) -> None:
     plain = release.identity()
     assert release.identity(before="config['DATABASE'] = 'other'") != plain
@@ -102,6 +103,7 @@ def test_the_configuration_and_the_environment_count_and_secrets_do_not(release:
     assert release.identity(environment={"GUNICORN_FD": "7", "INVOCATION_ID": "1"}) == plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option", ["{'creator': len.__call__, 'schema': %r}", "[print.__call__, (%r,)]"]
 )
@@ -154,6 +156,7 @@ def test_code_behind_a_symbolic_link_counts(release: Release, tmp_path: Path) ->
     assert release.identity() != before
 
 
+@pytest.mark.slow
 def test_the_package_of_a_module_that_is_run_counts(release: Release, tmp_path: Path) -> None:
     release.write("shop/bom.py", textwrap.dedent("""
         from . import parts
@@ -178,6 +181,7 @@ def test_the_package_of_a_module_that_is_run_counts(release: Release, tmp_path: 
     assert identity() != before
 
 
+@pytest.mark.slow
 def test_code_in_an_archive_counts(release: Release, tmp_path: Path) -> None:
     archive, folder = tmp_path / "shop.zip", release.folder
 

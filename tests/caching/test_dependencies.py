@@ -837,6 +837,7 @@ class TestReplacements:
         name.write_text("odd")
         assert cache.counted(name.read_text)() == "odd"
 
+    @pytest.mark.slow
     def test_a_module_that_is_imported_by_a_load_works_afterwards(self, tmp_path: Path) -> None:
         code = (
             "from flask_knitperf import CacheOptimizer\n"

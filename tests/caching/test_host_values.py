@@ -139,7 +139,7 @@ def test_a_value_that_is_replaced_during_a_look_is_found(
     assert number_of(process) == 2
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_most_values_are_written_without_a_look_at_all_others(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +155,7 @@ def test_most_values_are_written_without_a_look_at_all_others(
     assert len(looks) < 600
 
 
+@pytest.mark.slow
 def test_several_processes_stay_within_the_limit_together(folder: Folder) -> None:
     processes = [folder.process(limit=100_000) for _ in range(8)]
     for number in range(200):

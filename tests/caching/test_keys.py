@@ -173,12 +173,14 @@ def exact(value: Any) -> Any:
     return type(value).__name__, value
 
 
+@pytest.mark.slow
 @given(VALUES, VALUES)
 @settings(max_examples=400, deadline=None)
 def test_keys_are_equal_exactly_where_content_and_types_are(one: Any, other: Any) -> None:
     assert (key(one) == key(other)) == (exact(one) == exact(other))
 
 
+@pytest.mark.slow
 @given(VALUES, VALUES)
 @settings(max_examples=200, deadline=None)
 def test_a_sequence_of_values_is_read_in_one_way(one: Any, other: Any) -> None:
@@ -374,6 +376,7 @@ print(encoding.digest().hex(), function_digest(key).hex(), encoding.shareable)
 """
 
 
+@pytest.mark.slow
 def test_keys_are_the_same_in_every_process() -> None:
     code = PRINT.format(path=sys.path)
     outputs = {

@@ -180,7 +180,7 @@ def test_a_child_does_not_publish_what_its_parent_has_counted(make_app: Any) -> 
     assert in_child(work) == [1, 0, 1]
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_counts_are_exact_while_threads_use_and_evict_values(make_app: Any) -> None:
     mill = make_app(TESTING=True, KNITPERF_CACHE_MAX_MB=0.06)
     cache = mill.perf.cache
@@ -351,6 +351,7 @@ def test_publishing_within_a_publication_neither_hangs_nor_counts_twice(mill: An
     assert (row["hits"], row["misses"]) == (4, 1)
 
 
+@pytest.mark.slow
 def test_a_region_whose_entries_change_meanwhile_is_published(mill: Any) -> None:
     cache = mill.perf.cache
     load = cache.cached(namespace="bom")(lambda number: number)
@@ -381,6 +382,7 @@ def test_a_region_whose_entries_change_meanwhile_is_published(mill: Any) -> None
     assert (total["hits"], total["misses"]) == (own["hits"], own["misses"])
 
 
+@pytest.mark.slow
 def test_totals_of_ended_workers_stay_and_their_values_are_gone(make_app: Any) -> None:
     for _ in range(3):
         mill = make_app(KNITPERF_RELEASE="1")

@@ -60,6 +60,7 @@ def host(server: ForkServer, tmp_path: Path) -> Host:
     return Host(server, tmp_path)
 
 
+@pytest.mark.slow
 def test_eight_processes_of_five_threads_load_one_cold_key_once(host: Host) -> None:
     calls = """
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,7 @@ with ThreadPoolExecutor(5) as pool:
     assert host.loads == ["7"]
 
 
+@pytest.mark.slow
 def test_when_the_loading_process_is_killed_another_one_loads(host: Host) -> None:
     first = host.start("frame(1, 60)")
     while not host.loads:
@@ -144,6 +146,7 @@ def test_an_invalidated_value_is_found_by_no_process(host: Host) -> None:
     assert len(host.values) == 1
 
 
+@pytest.mark.slow
 def test_a_value_that_is_invalidated_while_it_is_loaded_is_found_by_no_process(host: Host) -> None:
     loading = host.start("frame(1, 1.5)")
     while not host.loads:
@@ -154,6 +157,7 @@ def test_a_value_that_is_invalidated_while_it_is_loaded_is_found_by_no_process(h
     assert host.loads == ["1", "1"]
 
 
+@pytest.mark.slow
 def test_a_value_is_found_only_while_the_files_that_its_load_read_are_unchanged(
     host: Host, tmp_path: Path
 ) -> None:
@@ -171,6 +175,7 @@ def test_a_value_is_found_only_while_the_files_that_its_load_read_are_unchanged(
     )
 
 
+@pytest.mark.slow
 def test_a_value_expires_at_the_same_time_in_all_processes(host: Host) -> None:
     host.run("short_lived(1)")
     time.sleep(0.5)
@@ -192,6 +197,7 @@ def test_nothing_is_shared_without_room(host: Host) -> None:
     assert host.values == []
 
 
+@pytest.mark.slow
 def test_the_files_stay_within_their_bound_and_the_least_recently_used_go_first(host: Host) -> None:
     config = '{"KNITPERF_CACHE_SHARED_MAX_MB": 0.1}'
     host.run(
@@ -339,6 +345,7 @@ def test_mapped_files_leave_most_descriptors_to_the_application(host: Host) -> N
     assert host.run(few, fill, "files = [open(os.devnull) for _ in range(30)]") == "39000"
 
 
+@pytest.mark.slow
 def test_a_declared_data_file_that_a_module_reads_when_it_is_imported_counts(host: Host) -> None:
     rates = host.log.with_name("rates")
     load = f"""
@@ -387,6 +394,7 @@ def test_a_value_that_a_process_holds_outlives_the_folder(host: Host) -> None:
     assert host.run("frame(1)", gone, "print(int(frame(1)['seed'].sum()))").endswith("1000")
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_step_of_a_store_leaves_nothing_wrong(host: Host) -> None:
     killing = """
 import os
@@ -430,6 +438,7 @@ Disk.write_parts = write_parts
     assert output.endswith("[1000, 1000, 1000]")
 
 
+@pytest.mark.slow
 def test_a_child_that_is_forked_while_a_value_is_loaded_loads_it_itself(host: Host) -> None:
     forked = """
 import os, threading, time

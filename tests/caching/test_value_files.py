@@ -183,6 +183,7 @@ def test_a_foreign_file_imports_no_module_that_is_no_part_of_frames(module: str)
     assert (module in sys.modules) is was_imported
 
 
+@pytest.mark.slow
 def test_an_index_is_read_by_a_process_that_has_not_imported_pandas(tmp_path: Path) -> None:
     path = tmp_path / "value"
     value_files.write(Disk(), path, {}, value_files.pickled(pd.RangeIndex(5)))

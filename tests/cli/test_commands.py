@@ -92,6 +92,7 @@ def test_one_endpoint_is_shown_in_eighty_columns(app: Flask) -> None:
     assert json.loads(run(app, "why", "boom", "--json").output)["row"]["count"] == 30
 
 
+@pytest.mark.slow
 def test_one_endpoint_with_every_section(tmp_path: Path) -> None:
     import pandas as pd
 
@@ -161,6 +162,7 @@ def test_without_the_extension_the_error_names_the_call_to_make() -> None:
     assert "KnitPerf(app)" in run(bare, "report").output
 
 
+@pytest.mark.slow
 def test_reading_writes_no_measurement(app: Flask, tmp_path: Path) -> None:
     serve(app, 3)
     app.extensions["knitperf"].close()
@@ -192,6 +194,7 @@ def test_opening_without_a_token_names_the_setting(tmp_path: Path) -> None:
     assert "KNITPERF_ACCESS_TOKEN" in result.output
 
 
+@pytest.mark.slow
 def test_in_debug_mode_opening_needs_no_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,12 +210,14 @@ def test_in_debug_mode_opening_needs_no_token(
     app.extensions["knitperf"].close()
 
 
+@pytest.mark.slow
 def test_reset_reaches_every_worker_and_counts_them(app: Flask) -> None:
     serve(app)
     assert run(app, "reset").output == "1 of 1 worker\n"
     assert "0 requests" in run(app, "report", "--window", "run").output
 
 
+@pytest.mark.slow
 def test_reset_without_a_worker_is_an_error(app: Flask) -> None:
     serve(app, 1)
     app.extensions["knitperf"].close()
@@ -241,6 +246,7 @@ def test_a_baseline_that_cannot_be_saved_is_an_error_with_its_reason(app: Flask)
     assert "/dev/full cannot be written: No space left on device" in result.output
 
 
+@pytest.mark.slow
 def test_a_release_is_compared_with_the_one_before(tmp_path: Path, time: Any) -> None:
     for release, pause in (("1", 0.001), ("2", 0.004)):
         app = Flask("mill")
@@ -277,6 +283,7 @@ def test_without_a_run_before_there_is_nothing_to_compare_with(app: Flask) -> No
     assert "no previous run" in result.output
 
 
+@pytest.mark.slow
 def test_a_state_directory_is_read_without_the_application(app: Flask, tmp_path: Path) -> None:
     serve(app)
     program = [sys.executable, "-m", "flask_knitperf"]
@@ -319,6 +326,7 @@ def test_a_period_is_not_called_the_life_of_the_server(app: Flask) -> None:
 # -- live frames -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_live_frames_are_listed_in_eighty_columns(app: Flask) -> None:
     frame = pd.DataFrame({"of the terminal": range(200_000)})
     serve(app, 3)
@@ -330,6 +338,7 @@ def test_live_frames_are_listed_in_eighty_columns(app: Flask) -> None:
     assert len(frame) == 200_000
 
 
+@pytest.mark.slow
 def test_live_frames_are_listed_as_json(app: Flask) -> None:
     frame = pd.DataFrame({"as json of the terminal": range(1_000)})
     serve(app, 3)

@@ -58,6 +58,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_setting_is_shown_in_eighty_columns(tmp_path: Path) -> None:
     done = run(tmp_path, "/seats", "--requests", "5")
     assert done.returncode == 0, done.stderr
@@ -66,6 +67,7 @@ def test_each_setting_is_shown_in_eighty_columns(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_it_is_json_too_and_nothing_is_recorded(tmp_path: Path) -> None:
     document = json.loads(run(tmp_path, "/seats", "--requests", "5", "--json").stdout)
     assert document["settings"][0]["name"] == "as it is"
@@ -74,12 +76,14 @@ def test_it_is_json_too_and_nothing_is_recorded(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.slow
 def test_an_address_that_fails_is_not_measured(tmp_path: Path) -> None:
     done = run(tmp_path, "/nowhere")
     assert done.returncode == 1
     assert "/nowhere responds with 404" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_argument_that_is_not_an_address_is_refused(tmp_path: Path) -> None:
     assert run(tmp_path, "nowhere").returncode == 2
 

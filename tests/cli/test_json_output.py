@@ -73,6 +73,7 @@ def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_json_is_alone_on_the_standard_output(folder: Path, words: list[str]) -> None:
     process = call(folder, *words, "--json")
@@ -86,10 +87,12 @@ def test_json_is_alone_on_the_standard_output(folder: Path, words: list[str]) ->
         assert "mill ends" in process.stderr
 
 
+@pytest.mark.slow
 def test_text_leaves_the_output_of_the_application_where_it_is(folder: Path) -> None:
     assert call(folder, "report").stdout.count("mill loads") == 4
 
 
+@pytest.mark.slow
 def test_json_is_written_to_a_file_beside_the_text(folder: Path) -> None:
     process = call(folder, "report", "-o", "report.json")
     assert "GET fast" in process.stdout
@@ -102,6 +105,7 @@ def test_json_is_written_to_a_file_beside_the_text(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_file_in_a_missing_folder_is_refused_before_the_work(folder: Path) -> None:
     process = call(folder, "report", "-o", "none/report.json")
     assert process.returncode == 2
@@ -109,6 +113,7 @@ def test_a_file_in_a_missing_folder_is_refused_before_the_work(folder: Path) -> 
     assert "mill loads" not in process.stdout
 
 
+@pytest.mark.slow
 def test_a_file_that_is_planned_is_not_overwritten(folder: Path) -> None:
     (folder / "link.csv").symlink_to(folder / "yarn.csv")
     process = call(folder, "frames", "yarn.csv", "-o", "link.csv")
@@ -116,6 +121,7 @@ def test_a_file_that_is_planned_is_not_overwritten(folder: Path) -> None:
     assert (folder / "yarn.csv").read_text().startswith("a\n1\n")
 
 
+@pytest.mark.slow
 def test_a_reader_that_ends_early_is_not_an_error_with_a_traceback(folder: Path) -> None:
     command = f"{sys.executable} -m flask --app noisy:app knitperf memory --json | true"
     process = subprocess.run(
@@ -124,6 +130,7 @@ def test_a_reader_that_ends_early_is_not_an_error_with_a_traceback(folder: Path)
     assert "Traceback" not in process.stderr and "BrokenPipe" not in process.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["2>&-", "<&-"])
 def test_json_is_printed_without_other_streams(folder: Path, closed: str) -> None:
     command = f"{sys.executable} -m flask --app noisy:app knitperf memory --json {closed}"
@@ -133,6 +140,7 @@ def test_json_is_printed_without_other_streams(folder: Path, closed: str) -> Non
     assert json.loads(process.stdout)["schema"] == "flask-knitperf/memory/1"
 
 
+@pytest.mark.slow
 def test_a_process_that_calls_a_command_keeps_its_standard_output(tmp_path: Path) -> None:
     (tmp_path / "yarn.csv").write_text("a\n1\n", encoding="utf-8")
     code = (
@@ -175,6 +183,7 @@ def test_every_command_that_prints_a_document_has_both_options(group: click.Grou
 # -- live frames -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_live_frames_are_listed_without_the_application(folder: Path) -> None:
     frame = pd.DataFrame({"of the folder": range(200_000)})
     program = [sys.executable, "-m", "flask_knitperf", "frames", "--live"]

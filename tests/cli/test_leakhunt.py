@@ -307,6 +307,7 @@ def test_the_progress_of_a_phase_is_published_now_and_then(monkeypatch: pytest.M
     assert [message["done"] for message in messages] == [2, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["python", "native 12.5 80.0"])
 def test_each_phase_can_be_replayed(name: str) -> None:
     code = f"import {__name__} as here; here.print_phase({name!r})"

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from flask_knitperf.core.sampling import RANGE, is_chosen, position
 
 
-@pytest.mark.untraced
 @pytest.mark.parametrize("every", [2, 3, 7, 8, 64, 200])
 @pytest.mark.parametrize("rhythm", [1, 2, 3, 5, 8, 21, 64, 100])
 def test_each_beat_of_a_rhythm_is_chosen_about_equally_often(every: int, rhythm: int) -> None:
@@ -21,7 +20,7 @@ def test_each_beat_of_a_rhythm_is_chosen_about_equally_often(every: int, rhythm:
     assert all(abs(beat - mean) <= 0.2 * mean + 3 for beat in beats)
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @given(every=st.integers(1, 10_000), start=st.integers(0, RANGE))
 def test_one_in_many_is_chosen_wherever_counting_begins(every: int, start: int) -> None:
     chosen = sum(is_chosen(number, every) for number in range(start, start + 10 * every))

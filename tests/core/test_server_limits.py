@@ -24,6 +24,7 @@ def test_a_python_without_sub_interpreters_is_the_main_one(monkeypatch: pytest.M
     assert server_limits.is_subinterpreter.__wrapped__() is False
 
 
+@pytest.mark.slow
 def test_an_import_that_the_interpreter_makes_fail_names_the_remedy() -> None:
     code = (
         "sys.modules['numpy'] = None\ntry:\n    from flask_knitperf import KnitPerf\n"

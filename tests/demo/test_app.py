@@ -14,7 +14,6 @@ from demo_app.plants import plan
 from demo_app.traffic import Request, requests
 from tests.demo.conftest import MakeApp
 
-pytestmark = pytest.mark.untraced  # without the extension
 STATUS = {"redirect": 301, "leak": 201, "create": 201}
 
 
@@ -32,6 +31,7 @@ def _demo(app: Flask) -> Demo:
     return demo
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_every_endpoint_answers_at_its_planned_address(make_app: MakeApp, seed: int) -> None:
     client = make_app(seed, DEMO_STUCK_S=0).test_client()
@@ -47,7 +47,7 @@ def _good(seed: int) -> int:
     return (plan(seed).sizes.flaky_offset + 1) % 10
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 4, 5, 6])
 def test_the_fixed_demo_answers_byte_for_byte_what_the_sick_one_does(
     make_app: MakeApp, seed: int

@@ -16,7 +16,6 @@ from demo_app.mill import generate
 from demo_app.plants import plan
 from demo_app.settings import DemoError
 
-pytestmark = pytest.mark.untraced
 SMALL = 0.02
 
 
@@ -24,11 +23,13 @@ def _csvs(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.glob("*.csv")}
 
 
+@pytest.mark.slow
 def test_the_same_seed_and_scale_write_the_same_tables(tmp_path: Path) -> None:
     first, second = generate(tmp_path / "a", SMALL, 3), generate(tmp_path / "b", SMALL, 3)
     assert _csvs(first) == _csvs(second)
 
 
+@pytest.mark.slow
 def test_another_seed_writes_other_tables(tmp_path: Path) -> None:
     first, second = generate(tmp_path / "a", SMALL, 3), generate(tmp_path / "b", SMALL, 4)
     assert _csvs(first)["bom.csv"] != _csvs(second)["bom.csv"]
@@ -41,6 +42,7 @@ def test_data_that_matches_the_manifest_is_kept(tmp_path: Path) -> None:
     assert (folder / "mark").exists()
 
 
+@pytest.mark.slow
 def test_data_of_another_seed_is_replaced_as_a_whole(tmp_path: Path) -> None:
     folder = generate(tmp_path / "mill", SMALL, 0)
     (folder / "mark").write_text("gone", encoding="utf-8")
@@ -77,6 +79,7 @@ def test_what_a_killed_run_left_is_removed_once_it_is_old(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mill-young", "mill"]
 
 
+@pytest.mark.slow
 def test_only_the_migrated_database_has_the_ledgers_index(tmp_path: Path) -> None:
     folder = generate(tmp_path / "mill", SMALL, 5)
     table, column = plan(5).sizes.ledger

@@ -27,6 +27,7 @@ def served(make_app: MakeApp, seed: int, fixed: bool) -> Iterator[tuple[Any, lis
         app.extensions["knitperf"].close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_it_is_reported_with_its_line_and_repair(make_app: MakeApp, seed: int) -> None:
     plant = plan(seed).plant("per_user")

@@ -64,6 +64,7 @@ def test_traffic_may_be_kept_to_some_roles() -> None:
         requests(plan(0), 40, only=["worbooks"])
 
 
+@pytest.mark.slow
 def test_driving_the_list_answers_every_request_in_its_order(address: str) -> None:
     listed = requests(plan(0), 90, least=2)
     answers = drive(address, listed, clients=3)

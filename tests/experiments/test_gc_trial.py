@@ -27,6 +27,7 @@ def test_the_present_setting_comes_first_and_each_other_has_its_code() -> None:
     assert [bool(setting.code) for setting in others] == [True] * 3
 
 
+@pytest.mark.slow
 def test_a_higher_threshold_collects_less_often() -> None:
     present, _, raised, _ = trial(seats, 200, rounds=3)
     assert raised.collections < present.collections / 2
@@ -34,11 +35,13 @@ def test_a_higher_threshold_collects_less_often() -> None:
     assert raised.setting.threshold == present.setting.threshold * THRESHOLD_FACTOR
 
 
+@pytest.mark.slow
 def test_pauses_are_part_of_the_request() -> None:
     for cost in trial(seats, 100, rounds=3):
         assert 0 <= cost.pause_ms <= cost.request_ms
 
 
+@pytest.mark.slow
 def test_the_collector_is_left_as_it_was() -> None:
     thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
     trial(seats, 20, rounds=1)
@@ -56,6 +59,7 @@ def test_a_request_that_fails_leaves_the_collector_as_it_was() -> None:
     assert (gc.get_threshold(), gc.get_freeze_count(), gc.callbacks) == (thresholds, 0, callbacks)
 
 
+@pytest.mark.slow
 def test_progress_is_reported() -> None:
     shares: list[float] = []
     trial(seats, 5, rounds=2, on_progress=shares.append)

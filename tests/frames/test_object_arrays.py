@@ -49,7 +49,7 @@ def same(one: Any, other: Any) -> bool:
     return nan or (isinstance(answer, bool) and answer)
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(cells, cells), max_size=20))
 def test_unequal_cells_are_those_that_differ_pair_by_pair(pairs: list[tuple[Any, Any]]) -> None:

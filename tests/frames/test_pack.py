@@ -164,7 +164,7 @@ kinds = st.one_of(
 )  # fmt: skip
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(kinds, max_size=4), st.sampled_from(["balanced", "compact", "pack"]))
 def test_unpack_restores_the_original_frame(columns: list[Any], level: Any) -> None:
@@ -395,6 +395,7 @@ def test_read_options_leave_out_dtypes_that_pandas_cannot_read(tmp_path: Path) -
     assert pd.read_csv(tmp_path / "a.csv", **options)["n"].dtype == np.int16
 
 
+@pytest.mark.slow
 def test_a_file_is_read_packed_as_pandas_reads_it(tmp_path: Path) -> None:
     rows = [
         f"{n / 100},{n + 10**10},{2024 + n % 3},{days()[n % 300]},{0 if n % 90 else 1.5}"

@@ -112,7 +112,7 @@ def test_sparse_codes_return_their_numbers(width_bits: int, numbers: list[int], 
 # -- encodings -------------------------------------------------------------------------------------
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(anything)
 def test_every_bit_is_decoded(values: Any) -> None:
@@ -498,7 +498,7 @@ def test_an_operation_returns_the_same_as_on_the_numbers(name: str) -> None:
     pd.testing.assert_frame_equal(unpack(frame, plain()), plain())  # not modified
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(anything, st.sampled_from(["add", "sub", "mul", "truediv", "floordiv", "mod", "lt", "eq", "ge"]),
        st.sampled_from([0, 1, -3, 0.5, NAN, 2**40]))  # fmt: skip
@@ -509,6 +509,7 @@ def test_arithmetic_equals_that_of_the_numbers(values: Any, name: str, other: An
     pd.testing.assert_series_equal(result, expected)
 
 
+@pytest.mark.slow
 def test_unpacked_numbers_are_readable_without_this_package(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     packed().astype({"f": "float64", "g": "float64", "i": "int64", "j": "int64"}).to_parquet(

@@ -21,7 +21,6 @@ _ARITHMETIC = [
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:matching against an empty string"),  # issued by pandas 2
-    pytest.mark.untraced,  # two thousand tests, beside those of test_packed_array.py
 ]
 
 ROWS = 10 if int(pd.__version__.partition(".")[0]) >= 3 else 100

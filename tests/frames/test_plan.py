@@ -56,7 +56,7 @@ anything = st.one_of(
 )
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(anything, max_size=5), st.sampled_from(LEVEL_NAMES))
 def test_no_cell_changes(columns: list[Any], level: Any) -> None:
@@ -162,7 +162,7 @@ def test_unusual_frames_are_unchanged(frame: pd.DataFrame, level: Any) -> None:
     assert plan_dataframe(frame, level).ratio >= 1.0
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVEL_NAMES)
 def test_a_frame_of_very_many_columns_without_rows_is_unchanged(level: Any) -> None:
     frame = pd.DataFrame(columns=range(98_711))
@@ -350,6 +350,7 @@ def test_the_extension_plans_and_optimizes_too() -> None:
     assert str(memory.optimize_dataframe(frame, level="compact")["a"].dtype) == "int8"
 
 
+@pytest.mark.slow
 def test_frames_do_not_import_flask() -> None:
     code = "import sys, flask_knitperf.frames; print('flask' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -167,6 +167,7 @@ def test_the_other_files_are_planned_if_one_cannot_be_read(tmp_path: Path) -> No
     assert "1of2filescannotbeplanned" in stderr
 
 
+@pytest.mark.slow
 def test_each_of_many_files_is_a_line_of_eighty_columns_as_soon_as_it_is_planned(
     tmp_path: Path,
 ) -> None:
@@ -185,6 +186,7 @@ def test_each_of_many_files_is_a_line_of_eighty_columns_as_soon_as_it_is_planned
     assert "Total of 12 files: " in rest and "12/12" in rest
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
 def test_a_terminal_shows_the_step_of_the_current_file_until_its_line_is_printed(
     tmp_path: Path,

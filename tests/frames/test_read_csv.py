@@ -73,7 +73,7 @@ cells = st.sampled_from(
 )
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

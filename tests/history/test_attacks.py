@@ -280,6 +280,7 @@ def test_a_full_disk_loses_nothing(local: Host, file: Path) -> None:
 # -- exactness -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_processes_that_are_killed_at_any_moment_lose_and_double_nothing(
     database: Database, another: Open, tmp_path: Path
 ) -> None:
@@ -353,6 +354,7 @@ def test_a_window_that_is_read_during_a_write_is_exact(host: Host, another: Open
     assert read == {number: 6 + number for number in range(10)}
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_years_ahead_and_back_deletes_nothing(host: Host) -> None:
     writer = host.writer()
     serve(host, writer, 100)
@@ -405,7 +407,7 @@ def test_series_without_rows_make_room(host: Host, monkeypatch: pytest.MonkeyPat
     assert [requests(read, f"year {number}") for number in range(2)] == [2, 2]
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_rows_are_deleted_as_fast_as_they_are_written(database: Database) -> None:
     connection = database.connection()
     prepare(connection)
@@ -438,6 +440,7 @@ def test_rows_are_deleted_as_fast_as_they_are_written(database: Database) -> Non
 # -- applications ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_session_that_closes_while_it_writes_disturbs_no_request(
     mill: Mill, monkeypatch: pytest.MonkeyPatch
 ) -> None:

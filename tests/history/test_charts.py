@@ -99,6 +99,7 @@ def test_a_resource_has_the_largest_value_of_all_workers(host: Host) -> None:
     assert values["queue_p95_ms"][-1] == pytest.approx(5, rel=0.006)
 
 
+@pytest.mark.slow
 def test_trends_are_those_of_the_endpoints_that_were_requested(host: Host) -> None:
     writer = host.writer()
     for tick in range(60):
@@ -133,6 +134,7 @@ def test_slots_are_as_short_as_the_rows_that_are_kept(
     assert charts(host.database, until - length, now, until=until).slot_s == slot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [5.2, 26.0, 36.0])
 def test_each_slot_has_the_requests_of_its_time(host: Host, hours: float) -> None:
     writer = host.writer()
@@ -169,7 +171,7 @@ def requests_every_minute(host: Host, hours: float) -> int:
     return 3 * round(hours * 60)
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_charts_have_every_request_from_the_rows_of_each_resolution(host: Host) -> None:
     written = requests_every_minute(host, 5.1)
     ended = host.now
@@ -183,6 +185,7 @@ def test_charts_have_every_request_from_the_rows_of_each_resolution(host: Host) 
         assert {point["p50_ms"] for point in shown.points} == {shown.points[0]["p50_ms"]}
 
 
+@pytest.mark.slow
 def test_the_rates_of_cut_slots_are_those_of_their_written_parts(host: Host) -> None:
     requests_every_minute(host, 2.02)
     shown = charts(host.database, START + 90, host.now, until=START + DAY)
@@ -193,6 +196,7 @@ def test_the_rates_of_cut_slots_are_those_of_their_written_parts(host: Host) -> 
     assert rates == pytest.approx([3 / 60] * len(rates), rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_window_of_one_host_has_the_requests_of_that_host(
     host: Host, another: Callable[[], Any], tmp_path: Path
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_lease_from_before_the_clock_was_set_back_does_not_last(connection: Co
     assert take(connection, "write", "b", 60) == Lease("write", "b", 2)
 
 
+@pytest.mark.slow
 def test_of_eight_contenders_one_holds_each_epoch(
     another: Callable[[], Database], connection: Connection
 ) -> None:

@@ -69,6 +69,7 @@ def test_each_step_looks_at_some_series_and_then_begins_again(
     assert [kept.step(connection, NOW) for _ in range(4)] == [2, 2, 1, 0]
 
 
+@pytest.mark.slow
 def test_a_history_that_is_too_large_keeps_its_rows_for_a_shorter_time(
     connection: Connection,
 ) -> None:

@@ -44,6 +44,7 @@ def content(of: Columns) -> list[list[int]]:
     return [array.tolist() for array in (of.count, of.total, of.row, of.bucket, of.weight)]
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_series_are_read_as_they_were_written(values: Values) -> None:
     before = columns_with(values)
@@ -52,6 +53,7 @@ def test_series_are_read_as_they_were_written(values: Values) -> None:
     assert content(rows.columns_of(before.descriptors, active, blobs)) == content(before)
 
 
+@pytest.mark.slow
 @given(VALUES, st.data())
 def test_the_sum_of_rows_is_the_row_of_the_sum(values: Values, data: st.DataObject) -> None:
     more = [(has, data.draw(DURATIONS)) for has, _ in values]

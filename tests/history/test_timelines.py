@@ -24,6 +24,7 @@ def timeline(database: Database, since: float, now: float, method: str = "GET") 
         return endpoint_timeline(store, "lots", method, since, now, now)
 
 
+@pytest.mark.slow
 def test_each_slot_has_its_requests_and_percentiles(host: Host) -> None:
     writer = host.writer()
     for tick in range(360):
@@ -71,6 +72,7 @@ def test_without_a_history_there_are_no_points(database: Database) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_day_at_another_level_is_a_step(connection: Connection, database: Database) -> None:
     store, now = Store(connection), int(START) + 40 * DAY
     key = Key(REQUEST.name, ("lots", "GET", "2xx", "solo"))
@@ -105,6 +107,7 @@ def test_a_run_in_the_window_is_a_deploy(host: Host) -> None:
     assert [row["release"] for row in shown["deploys"]] == ["server-1", "server-2"]
 
 
+@pytest.mark.slow
 def test_points_have_the_usual_p95_of_their_hour_of_the_week(
     connection: Connection, database: Database
 ) -> None:

@@ -88,6 +88,7 @@ def serve(
 # -- what is written -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_observation_is_in_each_resolution_once(host: Host) -> None:
     writer = host.writer()
     serve(host, writer, 500)
@@ -96,6 +97,7 @@ def test_every_observation_is_in_each_resolution_once(host: Host) -> None:
     assert rows_at(host.database) == dict.fromkeys((10, 60, 600, 3600), 1000)
 
 
+@pytest.mark.slow
 def test_a_window_has_counts_sums_and_buckets_of_its_observations(host: Host) -> None:
     writer = host.writer()
     for tick in range(60):
@@ -286,6 +288,7 @@ def _expire(database: Database) -> None:
     database.connection().execute("UPDATE knitperf_leases SET expires = 0")
 
 
+@pytest.mark.slow
 def test_writers_that_take_turns_lose_and_double_nothing(host: Host, another: Open) -> None:
     writers = [host.writer("first"), host.writer("second", another())]
     for turn in range(40):
@@ -299,6 +302,7 @@ def test_writers_that_take_turns_lose_and_double_nothing(host: Host, another: Op
 # -- faults --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", RESOLUTIONS, ids=["10 s", "1 min", "10 min", "1 h"])
 def test_a_writer_that_is_killed_before_any_statement_loses_and_doubles_nothing(
     host: Host, another: Open, ends: Any
@@ -362,6 +366,7 @@ def test_a_database_that_fails_for_a_while_has_everything_afterwards(
     assert requests(past(host.database, START, host.now)) == 26
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_loses_and_doubles_nothing(host: Host) -> None:
     writer = host.writer()
     serve(host, writer, 400)
@@ -385,7 +390,7 @@ def test_a_clock_of_1970_at_the_start_loses_nothing(host: Host) -> None:
     assert rows_at(host.database) == dict.fromkeys((10, 60, 600, 3600), 40)
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_windows_side_by_side_have_every_observation_once(
     host: Host, another: Open, seed: int
@@ -421,7 +426,7 @@ def test_windows_side_by_side_have_every_observation_once(
     )
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @pytest.mark.parametrize("since_deploy", [HOUR, 3 * HOUR])
 def test_a_host_that_is_gone_has_its_last_hour_written_by_another_one(
     host: Host, another: Open, tmp_path: Path, since_deploy: int

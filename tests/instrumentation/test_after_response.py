@@ -25,6 +25,7 @@ class Cycle:
         self.threads.append(threading.current_thread().name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("collect", ["pressure", "requested", "frozen"])
 def test_the_host_is_finalized_in_the_threads_of_its_requests_only(
     make_app: Any, thawed: None, collect: str

@@ -41,6 +41,7 @@ def index(app: Flask) -> Flask:
     return app
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [{}, {"TESTING": True}, {"DEBUG": True}, {"ENABLED": False}])
 @pytest.mark.parametrize("path", [None, "/", "/?again", "/perf/report"])
 @pytest.mark.usefixtures("without_collector")
@@ -97,6 +98,7 @@ USES = [in_a_thread, streamed, streamed_and_dropped, reported, closed]
 USES += [in_a_child] if hasattr(os, "fork") else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.usefixtures("without_collector")
 def test_an_application_that_was_used_goes_with_its_last_reference(

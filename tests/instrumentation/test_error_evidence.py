@@ -16,6 +16,7 @@ def parse() -> object:
     return json.loads("{")
 
 
+@pytest.mark.slow
 def test_the_line_is_own_code_below_which_a_library_failed_wherever_it_lies(tmp_path: Path) -> None:
     app = Flask("mill", root_path=str(tmp_path))  # this file is not below the application's folder
     app.config.update(KNITPERF_STATE_DIR=str(tmp_path / "state"), PROPAGATE_EXCEPTIONS=False)

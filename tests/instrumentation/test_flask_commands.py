@@ -90,6 +90,7 @@ def test_an_application_and_its_commands_go_with_their_last_reference() -> None:
         gc.enable()
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_for_task_queues_that_are_not_used() -> None:
     from tests.runtime.applications import run_python
 

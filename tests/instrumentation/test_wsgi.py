@@ -358,7 +358,7 @@ def test_a_hostile_endpoint_name_is_one_row(quiet: Any, name: str) -> None:
     assert [(row["endpoint"], row["count"]) for row in rows] == [(printable(name[:200]), 2)]
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_ten_thousand_paths_that_do_not_exist_are_one_row(quiet: Any) -> None:
     for number in range(10_000):
         start(quiet, f"/nowhere/{number}")
@@ -371,7 +371,7 @@ def test_unknown_methods_are_one_row(quiet: Any) -> None:
     assert set(quiet.rows()) == {("<unmatched>", "<other>")}
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_three_thousand_unknown_methods_leave_room_for_the_next_endpoint(quiet: Any) -> None:
     for number in range(3000):
         start(quiet, "/nowhere", f"M{number}")

@@ -100,7 +100,6 @@ def test_the_labels_of_a_meter_are_unique_and_its_series_are_limited(meter: Mete
         assert meter.labels[:2] == ("endpoint", "method")  # by which readings group
 
 
-@pytest.mark.untraced
 def test_instruments_are_constructed_in_the_catalogue_only() -> None:
     calls = {
         f"{path}:{node.lineno}"
@@ -124,6 +123,7 @@ def test_no_other_module_holds_a_name_as_a_literal() -> None:
     ] == []
 
 
+@pytest.mark.slow
 def test_every_instrument_is_recorded() -> None:
     used = names_used(trees(*RECORDERS).values())
     assert sorted(INSTRUMENTS.keys() - used) == []

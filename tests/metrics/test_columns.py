@@ -45,11 +45,13 @@ def test_columns_hold_what_they_were_made_of(data: Values) -> None:
     assert read(columns_of(data)) == together([data])
 
 
+@pytest.mark.slow
 @given(st.lists(values, max_size=4))
 def test_adding_is_observing_all_of_it_in_one_place(parts: list[Values]) -> None:
     assert read(columns.add([columns_of(part) for part in parts])) == together(parts)
 
 
+@pytest.mark.slow
 @given(st.lists(values, max_size=3), st.randoms())
 def test_the_order_of_adding_does_not_matter(parts: list[Values], chance: object) -> None:
     forward = columns.add([columns_of(part) for part in parts])
@@ -57,6 +59,7 @@ def test_the_order_of_adding_does_not_matter(parts: list[Values], chance: object
     assert read(forward) == read(backward)
 
 
+@pytest.mark.slow
 @given(values, values)
 def test_a_difference_has_the_counts_sums_and_buckets_of_what_came_later(
     early: Values, late: Values
@@ -69,6 +72,7 @@ def test_a_difference_has_the_counts_sums_and_buckets_of_what_came_later(
     assert set(result) == set(late)
 
 
+@pytest.mark.slow
 @given(values, values)
 def test_the_extremes_of_a_difference_come_from_its_outermost_buckets(
     early: Values, late: Values
@@ -198,6 +202,7 @@ def test_a_table_that_grew_is_added_up_with_what_is_new() -> None:
     assert set(columns.series(columns.add([columns.of(descriptors, series)]))) == set(series)
 
 
+@pytest.mark.slow
 @given(values, values)
 def test_adding_up_again_gives_the_same_though_the_heads_are_known(a: Values, b: Values) -> None:
     first, second = columns_of(a), columns_of(b)

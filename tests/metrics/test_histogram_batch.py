@@ -41,6 +41,7 @@ def test_deviations_are_those_of_each(values: list[list[int]]) -> None:
         assert mine == its or mine == pytest.approx(its, rel=1e-9, abs=1e-3)
 
 
+@pytest.mark.slow
 @given(many, durations, st.booleans())
 def test_what_exceeds_a_limit_is_that_of_each(
     values: list[list[int]], limit: int, bounded: bool
@@ -56,6 +57,7 @@ def test_what_exceeds_a_limit_is_that_of_each(
         assert one.excess(item) == pytest.approx(other.excess(item), rel=1e-9, abs=1e-3)
 
 
+@pytest.mark.slow
 @given(many)
 def test_bars_hold_every_observation_between_the_smallest_and_the_largest(
     values: list[list[int]],

@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,7 @@ def one_by_one(of: Table, endpoint: str, wanted: frozenset[str] | None) -> Histo
     return table_
 
 
+@pytest.mark.slow
 @given(observed, st.booleans())
 def test_sums_are_those_of_one_after_another(
     seen: list[tuple[str, str, str, list[int]]], batched: bool
@@ -67,6 +69,7 @@ def test_sums_are_those_of_one_after_another(
             assert result == one_by_one(table_, endpoint, wanted)
 
 
+@pytest.mark.slow
 @given(observed)
 def test_a_tally_is_the_count_and_the_exact_sum(
     seen: list[tuple[str, str, str, list[int]]],

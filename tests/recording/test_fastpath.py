@@ -143,6 +143,7 @@ def test_the_slow_path_has_a_cost_too(harness: Harness) -> None:
     assert harness.calls.count("finish_slow") == 3
 
 
+@pytest.mark.slow
 def test_requests_whose_cost_is_measured_have_their_share_of_cpu_samples() -> None:
     timed = [n for n in range(1_000_000) if has_measured_cost(n)]
     sampled = sum(is_chosen(n, 64) for n in timed)
@@ -664,7 +665,7 @@ def test_no_reference_to_a_request_is_kept(harness: Harness) -> None:
     assert reference() is None
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/item", "/perf/", "/perfume", None])
 @pytest.mark.parametrize("fails", [False, True])
 def test_memory_does_not_grow_with_requests(harness: Harness, path: Any, fails: bool) -> None:
@@ -688,6 +689,7 @@ def test_memory_does_not_grow_with_requests(harness: Harness, path: Any, fails: 
     assert growth(serve) < 100
 
 
+@pytest.mark.slow
 def test_objects_in_a_reference_cycle_are_collected(module: Any) -> None:
     harness = Harness(module)
     harness.get()

@@ -28,6 +28,7 @@ def watch(request: pytest.FixtureRequest) -> Any:
     return one
 
 
+@pytest.mark.slow
 def test_collections_are_timed_while_the_watch_has_a_user(watch: Any) -> None:
     watch.hold()
     watch.hold()

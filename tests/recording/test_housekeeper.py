@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from flask_knitperf.recording.housekeeper import Housekeeper, Job
 
 
@@ -108,6 +110,7 @@ def test_a_rescheduled_job_has_the_new_interval_after_its_next_run() -> None:
     assert (len(ran), len(other)) == (3, 4)
 
 
+@pytest.mark.slow
 def test_a_housekeeper_that_is_to_end_stops_and_calls_a_function_from_its_thread() -> None:
     threads: list[str] = []
     housekeeper = make_housekeeper()

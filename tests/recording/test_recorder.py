@@ -240,6 +240,7 @@ def test_background_threads_start_and_stop_with_the_writer_and_are_forgotten_in_
     assert calls == ["start", "stop", "forget"]
 
 
+@pytest.mark.slow
 def test_only_a_recorder_with_a_housekeeper_can_end_it() -> None:
     ended = threading.Event()
     recorder = Recorder(lambda: (None, {"pid": os.getpid()}))
@@ -265,6 +266,7 @@ def test_a_recorder_may_close_while_its_threads_start() -> None:
     recorder.close()
 
 
+@pytest.mark.slow
 def test_one_that_begins_and_closes_in_many_threads_leaves_no_thread_and_no_hook() -> None:
     hooks: list[int] = []
     running: set[int] = set()
@@ -337,6 +339,7 @@ def test_a_job_that_waited_for_a_close_does_not_begin_again() -> None:
     worker.close()
 
 
+@pytest.mark.slow
 def test_background_threads_and_jobs_of_servers_start_with_the_first_request() -> None:
     calls: list[str] = []
     both, server = threading.Event(), threading.Event()

@@ -126,7 +126,6 @@ def test_a_part_that_two_threads_end_at_once_is_recorded_once() -> None:
     assert s.parts == {"shared": [1, 5, 0]}
 
 
-@pytest.mark.untraced
 def test_many_threads_open_close_and_insert_parts_of_one_request() -> None:
     """Threads with a copied context share the request's span, as ``asyncio.to_thread`` has it."""
     s, all_started = span(), threading.Barrier(16)

@@ -44,6 +44,7 @@ def test_a_window_states_its_bounds(make_app: Callable[..., Any], time: Any) -> 
     assert window["from"] < window["to"] == mill.report("5m")["generated_at"]
 
 
+@pytest.mark.slow
 def test_a_new_release_starts_a_new_run_and_the_old_one_is_previous(
     make_app: Callable[..., Any],
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_release_is_compared_with_the_one_before(serve: Callable[[str], Any]) 
     assert marks[0] == marks[1]  # the first release serves again from then on
 
 
+@pytest.mark.slow
 def test_a_release_is_marked_again_only_where_another_one_served_meanwhile(
     serve: Callable[[str], Any], time: FakeTime
 ) -> None:

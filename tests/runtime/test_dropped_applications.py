@@ -93,6 +93,7 @@ def test_its_wsgi_application_alone_keeps_it_alive_and_served(folder: Path) -> N
     gc.collect()
 
 
+@pytest.mark.slow
 def test_many_that_come_and_go_leave_no_thread_and_no_descriptor(folder: Path) -> None:
     _served(_application(folder))
     gc.collect()

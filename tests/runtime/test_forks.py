@@ -52,6 +52,7 @@ def test_an_idle_child_leaves_no_trace(mill: Any) -> None:
     assert state_dir.workers(run_of(mill)) == before and counts(mill) == {"index": 1}
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_closed_parent_is_not_kept_alive_by_its_child(mill: Any) -> None:
     mill.get("/")
@@ -130,6 +131,7 @@ def test_a_child_times_each_garbage_collection_once(mill: Any) -> None:
     assert in_child(lambda: [mill.get("/").code, gc.callbacks.count(WATCH)]) == [200, 1]
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_lock_held_by_another_thread_at_a_fork_does_not_block_the_child(
     make_app: Callable[..., Any], time: Any

@@ -85,6 +85,7 @@ def test_in_memory_there_is_no_history(quiet: Mill) -> None:
         quiet.session.documents.window("7d")
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_before_the_first_slot_has_ended(mill: Mill) -> None:
     program = (
         "import sys; from flask import Flask; from flask_knitperf import KnitPerf\n"
@@ -154,6 +155,7 @@ def test_a_child_writes_with_a_connection_of_itself(
     first.close()
 
 
+@pytest.mark.slow
 def test_a_write_that_cannot_give_the_lease_back_does_not_stop_the_end(
     mill: Mill, monkeypatch: pytest.MonkeyPatch
 ) -> None:

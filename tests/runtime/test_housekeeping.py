@@ -93,6 +93,7 @@ def test_stopping_does_not_wait_for_a_hanging_job() -> None:
     assert len(hanging) == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_outlives_its_session_does_not_start_it_again(mill: Any) -> None:
     started, go = threading.Event(), threading.Event()
 
@@ -112,6 +113,7 @@ def test_a_job_that_outlives_its_session_does_not_start_it_again(mill: Any) -> N
     assert (mill.session.recorder.has_worker, mill.session.recorder.failures) == (False, {})
 
 
+@pytest.mark.slow
 def test_a_process_ends_despite_a_hanging_job(tmp_path: Path) -> None:
     code = """
 import sys, threading

@@ -78,6 +78,7 @@ def test_files_in_the_state_directory_are_private(threadless: Any) -> None:
     assert files and {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in files} == {0}
 
 
+@pytest.mark.slow
 def test_closing_closes_every_file_of_the_state_directory(mill: Any, tmp_path: Path) -> None:
     mill.get("/")
     mill.session.close()
@@ -87,6 +88,7 @@ def test_closing_closes_every_file_of_the_state_directory(mill: Any, tmp_path: P
     assert not [link for link in links if str(tmp_path) in link] and str(tmp_path) not in maps
 
 
+@pytest.mark.slow
 def test_closing_twice_is_harmless(mill: Any) -> None:
     mill.get("/")
     mill.session.close()
@@ -99,6 +101,7 @@ def test_closing_before_the_first_request_does_nothing(mill: Any, tmp_path: Path
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.slow
 def test_a_request_after_closing_records_in_the_same_run(mill: Any) -> None:
     mill.get("/")
     mill.session.close()
@@ -106,6 +109,7 @@ def test_a_request_after_closing_records_in_the_same_run(mill: Any) -> None:
     assert counts(mill) == {"index": 2}
 
 
+@pytest.mark.slow
 def test_a_request_in_flight_while_the_session_closes_is_answered(mill: Any) -> None:
     mill.app.get("/it", endpoint="it")(lambda: mill.session.close() or "x")
     assert (mill.get("/it").body, mill.degraded()) == (b"x", "")
@@ -114,7 +118,7 @@ def test_a_request_in_flight_while_the_session_closes_is_answered(mill: Any) -> 
 # -- many threads ----------------------------------------------------------------------------------
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["quiet", "mill"])
 def test_forty_threads_are_counted_exactly(request: pytest.FixtureRequest, where: str) -> None:
     mill = request.getfixturevalue(where)

@@ -182,6 +182,7 @@ def run_application(code: str, folder: Path) -> tuple[int, str]:
     return count, "\n".join(degraded)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_a_disk_without_room_for_a_log_is_reported_and_the_application_runs(tmp_path: Path) -> None:
     code = """
@@ -194,6 +195,7 @@ def test_a_disk_without_room_for_a_log_is_reported_and_the_application_runs(tmp_
     assert count == 2500 and "memory only" in degraded
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_a_disk_that_fills_up_is_reported_and_the_application_runs(tmp_path: Path) -> None:
     code = """
@@ -208,6 +210,7 @@ def test_a_disk_that_fills_up_is_reported_and_the_application_runs(tmp_path: Pat
     assert count == 2510 and degraded
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_a_process_without_free_descriptors_answers(tmp_path: Path) -> None:
     code = """
@@ -228,6 +231,7 @@ def test_a_process_without_free_descriptors_answers(tmp_path: Path) -> None:
     assert run_application(code, tmp_path / "state")[0] == 2501
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("mode", [0o500, 0o000])
 def test_a_read_only_state_directory_is_reported_and_the_application_runs(
@@ -244,6 +248,7 @@ def test_a_read_only_state_directory_is_reported_and_the_application_runs(
     assert count == 5 and "memory only" in degraded
 
 
+@pytest.mark.slow
 def test_everything_is_on_disk_after_a_process_ends(tmp_path: Path) -> None:
     run_application("serve(7); report()", tmp_path / "state")
     (run,) = [path for path in (tmp_path / "state").iterdir() if (path / "app.json").exists()]
@@ -251,6 +256,7 @@ def test_everything_is_on_disk_after_a_process_ends(tmp_path: Path) -> None:
     assert sum(s.data.count for key, s in series.items() if key.meter == REQUEST.name) == 7
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_no_answered_request(tmp_path: Path) -> None:
     code = "serve(7); report(); sys.stdout.flush(); os._exit(0)"
     run_application(code, tmp_path / "state")

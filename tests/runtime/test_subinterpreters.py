@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from flask_knitperf.core.server_limits import INTERPRETER
 from tests.core.subinterpreters import in_subinterpreter
 
@@ -27,6 +29,7 @@ session.close()
 """
 
 
+@pytest.mark.slow
 def test_it_counts_and_states_that_numpy_does_not_support_it(tmp_path: Path) -> None:
     count, sentence = in_subinterpreter(_CODE.format(state=str(tmp_path / "state"))).split("\n")
     assert count == "20"

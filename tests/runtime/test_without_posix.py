@@ -33,6 +33,7 @@ linux_locks = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @linux_locks
 def test_an_application_runs_without_posix(tmp_path: Path) -> None:
     code = (

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import MEASURED
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +46,7 @@ session.close()
 """
 
 
+@pytest.mark.slow
 def test_concurrent_waits_are_counted_and_unknown_figures_are_omitted(
     tmp_path: Path,
 ) -> None:

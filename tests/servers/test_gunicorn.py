@@ -63,6 +63,7 @@ def test_every_worker_reports_the_exact_counts_of_all(tmp_path: Path, kind: str)
             assert rows["work"]["parts"][0]["count"] == 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sync", "gthread preload"])
 def test_only_workers_write_and_each_has_one_lock(tmp_path: Path, kind: str) -> None:
     with serve(tmp_path, *KINDS[kind]) as server:
@@ -71,6 +72,7 @@ def test_only_workers_write_and_each_has_one_lock(tmp_path: Path, kind: str) -> 
         assert locks == pids == server.workers() and server.process.pid not in locks
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_everything_on_disk(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["gthread"]) as server:
         server.drive("/", 120)
@@ -81,6 +83,7 @@ def test_a_stop_leaves_everything_on_disk(tmp_path: Path) -> None:
         assert sum(counted) == 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sync", "gthread preload"])
 def test_the_cache_of_all_workers_is_counted_exactly(tmp_path: Path, kind: str) -> None:
     with serve(tmp_path, *KINDS[kind]) as server:
@@ -110,6 +113,7 @@ def test_workers_that_are_killed_under_load_lose_no_answered_request(
         assert load.answered + load.failed == 800 and load.statuses == {200}
 
 
+@pytest.mark.slow
 def test_single_requests_outlive_the_worker_that_served_them(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["sync"]) as server:
         served = [server.get("/work").pid for _ in range(8)]  # fewer than a list of them holds
@@ -127,6 +131,7 @@ def _latest(server: Server, least: int) -> list[dict[str, Any]]:
     return rows if len({row["id"] for row in rows}) >= least else []
 
 
+@pytest.mark.slow
 def test_killed_workers_are_taken_in_and_leave_no_files(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["sync"]) as server:
         server.everyones("/", 2)
@@ -139,6 +144,7 @@ def test_killed_workers_are_taken_in_and_leave_no_files(tmp_path: Path) -> None:
         assert server.rows()["index"]["count"] == before
 
 
+@pytest.mark.slow
 def test_recycled_workers_stay_in_their_run_and_lose_nothing(tmp_path: Path) -> None:
     with serve(tmp_path, "--workers", "2", "--max-requests", "15") as server:
         load = server.drive("/", 90, threads=2)
@@ -154,6 +160,7 @@ def test_files_of_recycled_workers_do_not_pile_up(tmp_path: Path) -> None:
         assert server.rows()["index"]["count"] == 40
 
 
+@pytest.mark.slow
 def test_a_reload_stays_in_the_run(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["sync"]) as server:
         server.drive("/", 40)
@@ -164,6 +171,7 @@ def test_a_reload_stays_in_the_run(tmp_path: Path) -> None:
         assert server.rows()["index"]["count"] == 80
 
 
+@pytest.mark.slow
 def test_a_gunicorn_that_replaces_itself_starts_a_new_run(tmp_path: Path) -> None:
     script = str(Path(sysconfig.get_path("scripts")) / "gunicorn")  # python -m cannot do it
     command = (sys.executable, script, *gunicorn("--workers", "1")[3:])
@@ -181,6 +189,7 @@ def test_a_gunicorn_that_replaces_itself_starts_a_new_run(tmp_path: Path) -> Non
         assert counts == [50, 30]
 
 
+@pytest.mark.slow
 def test_a_new_release_begins_a_new_run_and_both_are_exact(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["gthread"], KNITPERF_RELEASE="1.0") as server:
         loads: list[Any] = [server.drive("/", 60)]
@@ -199,6 +208,7 @@ def test_a_new_release_begins_a_new_run_and_both_are_exact(tmp_path: Path) -> No
         assert answered <= sum(counts) <= answered + sum(load.failed for load in loads)
 
 
+@pytest.mark.slow
 def test_a_request_that_gunicorn_kills_for_its_time_is_counted_with_its_age(
     tmp_path: Path,
 ) -> None:
@@ -216,6 +226,7 @@ def noted_as_begun(server: Server) -> bool:
     return any(key.meter == STARTED.name for series in series for key in series)
 
 
+@pytest.mark.slow
 def test_a_request_that_dies_with_its_worker_is_counted_as_killed(tmp_path: Path) -> None:
     def send() -> None:
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -233,6 +244,7 @@ def test_a_request_that_dies_with_its_worker_is_counted_as_killed(tmp_path: Path
         assert (killed, row["count"], row["time_spent_s"] >= 0.9) == (1, 0, True)
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_in_mid_stream_is_counted_as_disconnected(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["sync"]) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as link:
@@ -243,6 +255,7 @@ def test_a_client_that_leaves_in_mid_stream_is_counted_as_disconnected(tmp_path:
         assert 0 < row["bytes_out_mean"] < 4000 * 65536
 
 
+@pytest.mark.slow
 def test_a_stream_that_arrives_whole_is_counted_to_its_last_byte(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["gthread"]) as server:
         body = server.get("/rows/30").body
@@ -250,6 +263,7 @@ def test_a_stream_that_arrives_whole_is_counted_to_its_last_byte(tmp_path: Path)
         assert (len(body), row["bytes_out_mean"], row["disconnected"]) == (1966080, 1966080, 0)
 
 
+@pytest.mark.slow
 def test_a_file_arrives_whole_and_is_counted(tmp_path: Path) -> None:
     (tmp_path / "cloth.bin").write_bytes(b"y" * 300_000)
     with serve(tmp_path, *KINDS["sync"]) as server:
@@ -258,6 +272,7 @@ def test_a_file_arrives_whole_and_is_counted(tmp_path: Path) -> None:
         assert (len(body), row["bytes_out_mean"], row["count"]) == (300_000, 300_000, 1)
 
 
+@pytest.mark.slow
 def test_a_sign_in_link_works_once_on_any_worker(tmp_path: Path) -> None:
     with serve(tmp_path, *KINDS["sync"]) as server:
         code = sign_in_link(
@@ -280,6 +295,7 @@ def session_of(server: Server, secret: str) -> str:
     return next(cookie.partition(";")[0] for cookie in cookies if cookie.startswith("knitperf="))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [{}, {"DEBUG": True, "KNITPERF_ACCESS_TOKEN": None}], ids=str)
 def test_what_signed_out_stays_out_on_all_workers_that_lose_their_state_directory(
     tmp_path: Path, config: dict[str, Any]
@@ -317,6 +333,7 @@ def _remove(folder: Path) -> None:
         wait_for(lambda: shutil.rmtree(folder, ignore_errors=True) or not folder.exists())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clear", "collect"])
 def test_a_command_is_done_and_acknowledged_by_every_worker(tmp_path: Path, name: str) -> None:
     with serve(tmp_path, "--workers", "3") as server:

@@ -32,6 +32,7 @@ def waitress(folder: Path) -> Server:
     return Server(folder, WAITRESS)
 
 
+@pytest.mark.slow
 def test_waitress_counts_what_all_its_threads_answer(tmp_path: Path) -> None:
     with waitress(tmp_path) as server:
         load = server.drive("/work", 300)
@@ -39,6 +40,7 @@ def test_waitress_counts_what_all_its_threads_answer(tmp_path: Path) -> None:
         assert (load.answered, row["count"], row["parts"][0]["count"]) == (300, 300, 300)
 
 
+@pytest.mark.slow
 def test_waitress_sends_a_file_whole_and_it_is_counted(tmp_path: Path) -> None:
     (tmp_path / "cloth.bin").write_bytes(b"y" * 300_000)
     with waitress(tmp_path) as server:
@@ -47,6 +49,7 @@ def test_waitress_sends_a_file_whole_and_it_is_counted(tmp_path: Path) -> None:
         assert (len(body), row["bytes_out_mean"], row["count"]) == (300_000, 300_000, 1)
 
 
+@pytest.mark.slow
 def test_waitress_streams_to_the_last_byte(tmp_path: Path) -> None:
     with waitress(tmp_path) as server:
         body = server.get("/rows/30").body
@@ -54,6 +57,7 @@ def test_waitress_streams_to_the_last_byte(tmp_path: Path) -> None:
         assert (len(body), row["bytes_out_mean"], row["disconnected"]) == (1966080, 1966080, 0)
 
 
+@pytest.mark.slow
 def test_waitress_leaves_everything_on_disk_when_it_stops(tmp_path: Path) -> None:
     with waitress(tmp_path) as server:
         server.drive("/", 50)
@@ -64,12 +68,14 @@ def test_waitress_leaves_everything_on_disk_when_it_stops(tmp_path: Path) -> Non
         assert sum(counted) == 50
 
 
+@pytest.mark.slow
 def test_the_development_server_counts_what_all_its_threads_answer(tmp_path: Path) -> None:
     with Server(tmp_path, (*FLASK, "--no-reload")) as server:
         load = server.drive("/work", 200)
         assert (load.answered, server.rows()["work"]["count"]) == (200, 200)
 
 
+@pytest.mark.slow
 def test_the_parent_of_the_reloader_never_writes(tmp_path: Path) -> None:
     with Server(tmp_path, (*FLASK, "--debug")) as server:
         pid = server.get("/").pid
@@ -77,6 +83,7 @@ def test_the_parent_of_the_reloader_never_writes(tmp_path: Path) -> None:
         assert locks == [pid] and pid != server.process.pid
 
 
+@pytest.mark.slow
 def test_after_a_reload_the_new_process_counts(tmp_path: Path) -> None:
     extra = tmp_path / "extra.py"
     extra.write_text("")
@@ -91,6 +98,7 @@ def test_after_a_reload_the_new_process_counts(tmp_path: Path) -> None:
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reload", [True, False])
 def test_in_debug_mode_the_server_prints_a_link_and_a_code_that_sign_in(
     tmp_path: Path, reload: bool
@@ -111,6 +119,7 @@ def test_in_debug_mode_the_server_prints_a_link_and_a_code_that_sign_in(
         ]
 
 
+@pytest.mark.slow
 def test_in_debug_mode_a_server_states_why_no_link_would_work(tmp_path: Path) -> None:
     file = tmp_path / "\x1b[31mred"
     file.write_text("")
@@ -124,6 +133,7 @@ def test_in_debug_mode_a_server_states_why_no_link_would_work(tmp_path: Path) ->
         assert server.get("/perf/sign-in", "POST", f"token={code}", **FORM).status == 303
 
 
+@pytest.mark.slow
 def test_the_code_of_debug_mode_outlives_a_reload(tmp_path: Path) -> None:
     extra = tmp_path / "extra.py"
     extra.write_text("")
@@ -134,12 +144,14 @@ def test_the_code_of_debug_mode_outlives_a_reload(tmp_path: Path) -> None:
         assert len(set(re.findall(r"later use the code (\S{14})\.", server.output))) == 1
 
 
+@pytest.mark.slow
 def test_without_debug_mode_the_pages_stay_closed(tmp_path: Path) -> None:
     with Server(tmp_path, FLASK, KNITPERF_ACCESS_TOKEN=None) as server:
         answers = [server.get(path).status for path in ("/perf/report", "/perf/sign-in")]
         assert answers == [404, 404] and "Performance pages" not in server.output
 
 
+@pytest.mark.slow
 def test_loading_the_application_for_a_command_writes_nothing(tmp_path: Path) -> None:
     server = Server(tmp_path, (*FLASK[:5], "routes"))
     server.configure()

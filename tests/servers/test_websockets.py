@@ -32,6 +32,7 @@ def connect(server: Server, path: str) -> simple_websocket.Client:
     return simple_websocket.Client.connect(f"ws://127.0.0.1:{server.port}{path}")
 
 
+@pytest.mark.slow
 def test_websockets_are_counted_apart_from_requests_and_never_judged(server: Server) -> None:
     with server:
         for _ in range(12):

@@ -139,6 +139,7 @@ def test_the_binomial_tail_is_the_sum_of_its_terms(n: int, k: int, p: float) -> 
 # -- the log ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.lists(
@@ -369,6 +370,7 @@ def test_series_beyond_the_limit_go_to_other_and_are_counted_as_dropped(tmp_path
     worker.close()
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), durations)), max_size=4))
 def test_merging_tables_is_associative(parts: list[list[tuple[str, int]]]) -> None:
     tables = []

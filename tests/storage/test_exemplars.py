@@ -82,6 +82,7 @@ drawn = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(drawn, drawn)
 def test_putting_together_what_stays_is_what_stays_of_all_together(
     one: list[Exemplar], other: list[Exemplar]

@@ -37,6 +37,7 @@ def test_a_window_is_the_difference_from_the_newest_snapshot_before_it(tmp_path:
     r.close()
 
 
+@pytest.mark.slow
 def test_snapshots_are_thinned_out_as_they_age(tmp_path: Path) -> None:
     r = make_recorder(tmp_path)
     observe(r, 1)

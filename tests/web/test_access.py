@@ -140,6 +140,7 @@ def shown(error: Any) -> tuple[str, int]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decision", DECISIONS)
 def test_a_client_that_is_refused_gets_the_response_to_an_unabout_url(
     make_hooked: Callable[..., Any], decision: str

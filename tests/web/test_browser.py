@@ -229,6 +229,7 @@ def test_a_person_signs_in_by_token(
     assert browser.evaluate("document.querySelector('h1').textContent") == "Overview"
 
 
+@pytest.mark.slow
 def test_the_buttons_of_the_pages_work(
     browser: Browser, busy: Any, serve: Callable[[Flask], str]
 ) -> None:
@@ -259,6 +260,7 @@ BROKEN = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 390])
 @pytest.mark.parametrize("path", PAGES)
 def test_no_short_word_is_broken_on_a_phone(
@@ -288,6 +290,7 @@ CUT = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_no_figure_is_cut_off_at_the_end_of_its_row(
     browser: Browser, address: str, width: int

@@ -93,7 +93,6 @@ FROM_AFAR: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.untraced
 @pytest.mark.parametrize("environ", [*AT_HOME, *FROM_AFAR], ids=str)
 @pytest.mark.parametrize(
     "path", ["/perf/report", "/perf/memory", "/perf/nothing", "/perf/sign-out"]

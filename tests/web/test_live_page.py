@@ -257,6 +257,7 @@ def test_the_content_is_not_replaced_before_it_is_due(page: Page) -> None:
     assert page.value("pages") == 0
 
 
+@pytest.mark.slow
 def test_a_page_that_the_server_takes_long_for_is_replaced_less_often(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -515,6 +516,7 @@ def states(chart: ChartOnPage, row: list[str]) -> bool:
     return chart.readout.startswith(f"{at}: ") and all(cell in chart.readout for cell in cells)
 
 
+@pytest.mark.slow
 def test_an_overview_with_a_history_has_charts_and_one_without_has_none(
     browser: Browser, charted: Charted, make_app: Callable[..., Mill], serve: Callable[..., str]
 ) -> None:
@@ -547,6 +549,7 @@ def test_keys_move_the_cursor_and_its_figures_are_stated(
     assert chart.readout == resting
 
 
+@pytest.mark.slow
 def test_the_pointer_moves_the_cursor(browser: Browser, charted: Charted) -> None:
     browser.open(charted.overview)
     chart = ChartOnPage(browser)
@@ -559,6 +562,7 @@ def test_the_pointer_moves_the_cursor(browser: Browser, charted: Charted) -> Non
     assert chart.readout == resting
 
 
+@pytest.mark.slow
 def test_a_drag_opens_the_span_that_was_dragged_over(browser: Browser, charted: Charted) -> None:
     browser.open(charted.overview)
     chart = ChartOnPage(browser)
@@ -636,6 +640,7 @@ def test_a_chart_can_be_saved_as_a_picture(browser: Browser, charted: Charted, n
     assert struct.unpack(">II", picture[16:24]) == (2 * size[0], 2 * size[1])
 
 
+@pytest.mark.slow
 def test_the_cursor_of_a_chart_survives_a_refresh(page: Page, tmp_path: Path) -> None:
     page.open(f"/perf/?{fill_history(page.mill, tmp_path / 'another')}")
     page.poll(f"{STATE} === 'Live, 1 worker'")
@@ -650,6 +655,7 @@ def test_the_cursor_of_a_chart_survives_a_refresh(page: Page, tmp_path: Path) ->
     assert states(chart, chart.rows[-2])
 
 
+@pytest.mark.slow
 def test_the_place_in_the_numbers_of_a_chart_survives_a_refresh(page: Page, tmp_path: Path) -> None:
     page.open(f"/perf/?{fill_history(page.mill, tmp_path / 'another')}")
     page.poll(f"{STATE} === 'Live, 1 worker'")
@@ -659,6 +665,7 @@ def test_the_place_in_the_numbers_of_a_chart_survives_a_refresh(page: Page, tmp_
     assert page.value(f"{numbers}.scrollTop") == 90
 
 
+@pytest.mark.slow
 def test_the_content_stays_while_a_person_drags_over_a_chart(page: Page, tmp_path: Path) -> None:
     page.open(f"/perf/?{fill_history(page.mill, tmp_path / 'another')}")
     page.poll(f"{STATE} === 'Live, 1 worker'")
@@ -742,6 +749,7 @@ EVERY_PAGE = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: make lint installs it by npm")
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])

@@ -137,6 +137,7 @@ def test_an_address_that_is_wrong_is_refused(mill: Any, query: dict[str, str]) -
     assert response.status_code == 400
 
 
+@pytest.mark.slow
 def test_a_test_shows_when_the_rule_would_have_fired(mill: Any, tmp_path: Path) -> None:
     _fail_for_a_while(database(mill.session.settings.history_url), tmp_path / "other")
     page = shown(mill, **FORM, test="24h")

@@ -88,6 +88,7 @@ def test_reads_before_the_response_began_are_in_its_server_timing(
     assert all('desc="file_read"' in (header or "") for header in headers)
 
 
+@pytest.mark.slow
 def test_every_read_of_fast_requests_counts_also_once_cpu_is_no_longer_sampled(
     make_app: Callable[..., Any], table: Path
 ) -> None:

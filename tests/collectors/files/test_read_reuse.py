@@ -381,6 +381,7 @@ def test_a_result_that_is_larger_than_the_cache_is_not_kept(
     assert (mill.hits, mill.counts()["refused"]) == (0, 2)
 
 
+@pytest.mark.slow
 def test_keys_of_changed_files_do_not_pile_up(mill: Mill, tmp_path: Path) -> None:
     for number in range(300):
         path = tmp_path / f"{number}.csv"

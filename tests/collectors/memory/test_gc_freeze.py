@@ -32,6 +32,7 @@ def freezes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
+@pytest.mark.slow
 def test_the_collector_skips_frozen_objects(thawed: None) -> None:
     ticks = iter(range(0, 1_000, 10))
     result = freeze(lambda: next(ticks))
@@ -39,6 +40,7 @@ def test_the_collector_skips_frozen_objects(thawed: None) -> None:
     assert (result.before_ns, result.after_ns) == (10, 10)
 
 
+@pytest.mark.slow
 def test_garbage_is_collected_before_the_freeze(thawed: None) -> None:
     class Node:
         """Refers to itself."""

@@ -236,6 +236,7 @@ def test_gauges_are_the_memory_of_this_process(recorder: Any) -> None:
     assert 0 < gauges[PSS.name] <= gauges[RSS.name] * 1.01 <= gauges[PEAK_RSS.name] * 1.02
 
 
+@pytest.mark.slow
 def test_the_trend_is_the_lowest_size_of_each_minute_of_an_hour(
     recorder: Any, time: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

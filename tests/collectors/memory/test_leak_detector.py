@@ -268,6 +268,7 @@ def test_a_steady_worker_has_nothing_measured(host: Host) -> None:
     assert host.meter.due == RetainedBytesMeter(lambda _: NAMES[0], lambda: None).due
 
 
+@pytest.mark.slow
 def test_measuring_ends_when_growth_has_ended_for_a_while(host: Host) -> None:
     host.run(120, leak=2_048)
     host.run(2_000)
@@ -313,6 +314,7 @@ def test_request_counts_are_used_only_after_measuring_failed(
     assert inferred_at[0] - started_at[0] >= leak_detector.MEASURING_TRIAL_REQUESTS
 
 
+@pytest.mark.slow
 def test_a_suspect_without_further_requests_is_not_cleared(
     host: Host, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,7 @@ def test_while_a_job_runs_few_requests_are_looked_at(mill: Mill) -> None:
     assert mill.looks < 40
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_retains_later_comes_into_focus(mill: Mill) -> None:
     after_survey(mill, "stock", "tags")
     mill.retains = {"tags": lambda _: AllocatedBytes(4_096, 0)}
@@ -271,6 +272,7 @@ def test_noise_does_not_hide_a_leak(mill: Mill) -> None:
     assert mill.retained()["notes"][0] == pytest.approx(2_048)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 4, 5, 6])
 def test_a_batch_that_is_emptied_by_requests_in_between_does_not_hide_a_leak(
     mill: Mill, seed: int
@@ -387,6 +389,7 @@ def test_bytes_that_requests_of_all_endpoints_retain_belong_to_no_endpoint(mill:
     assert "stock" not in mill.retained()  # the focus was on the notes alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("common", [0, 200])
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.7, 0.95])
 def test_a_leak_has_its_size_at_any_share_of_the_requests(
@@ -403,6 +406,7 @@ def test_a_leak_has_its_size_at_any_share_of_the_requests(
     assert set(retained.values()) <= {(0, 0)}
 
 
+@pytest.mark.slow
 def test_two_leaks_have_their_sizes(mill: Mill) -> None:
     names, rng = ("notes", "drafts", "stock", "orders", "styles", "tags"), random.Random(2)
     mill.retains = {

@@ -572,6 +572,7 @@ def test_nothing_that_a_user_sent_or_a_frame_contains_is_retained(
 # -- under several workers -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_exemplars_of_other_and_of_closed_workers_are_read(
     make_app: Callable[..., Any],
 ) -> None:

@@ -49,7 +49,7 @@ def test_the_first_requests_of_a_worker_are_all_sampled(sampled: CpuSamples) -> 
     assert sampled(256) == 256
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_of_later_requests_one_in_64_is_sampled(sampled: CpuSamples) -> None:
     sampled(256)
     assert sampled(6400) == 100
@@ -108,14 +108,14 @@ def test_the_fast_requests_of_a_path_that_was_slow_stay_on_the_fast_path(
     assert finished == []
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_a_path_that_was_slow_once_is_not_watched_for_long(sampled: CpuSamples) -> None:
     sampled(1, seconds=0.5)  # a cold start
     sampled(600)
     assert (sampled(6400), sampled(1, seconds=0.5)) == (100, 0)
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 2, 7, 40, 64])
 def test_the_cpu_of_slow_and_fast_requests_of_a_path_is_estimated_without_bias(
     sampled: CpuSamples, timed: Any, every: int
@@ -128,14 +128,14 @@ def test_the_cpu_of_slow_and_fast_requests_of_a_path_is_estimated_without_bias(
     assert row["cpu_ms"] == pytest.approx(row["mean_ms"] / 2, rel=0.05)
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_a_slow_path_does_not_affect_other_paths(sampled: CpuSamples) -> None:
     sampled(300)
     sampled(1, seconds=0.5)
     assert sampled(6400, path="/") == pytest.approx(100, abs=1)
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_the_number_of_slow_paths_is_bounded(timed: Any, time: Any) -> None:
     timed.app.get("/it/<number>", endpoint="it")(lambda number: time.pass_(0.5) or number)
     for number in range(5000):
@@ -143,7 +143,6 @@ def test_the_number_of_slow_paths_is_bounded(timed: Any, time: Any) -> None:
     assert len(timed.session.profile.slow_urls) == 512
 
 
-@pytest.mark.untraced
 def test_the_cpu_of_all_requests_is_estimated_from_the_samples(timed: Any, time: Any) -> None:
     timed.app.get("/it", endpoint="it")(lambda: time.pass_(0.002, cpu=0.001) or "it")
     for _ in range(2000):
@@ -191,14 +190,13 @@ def test_a_collection_is_charged_to_every_request_in_flight(quiet: Any) -> None:
 # -- bounds -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_three_thousand_unknown_methods_do_not_stay_in_memory(quiet: Any) -> None:
     for number in range(3000):
         start(quiet, "/nowhere", f"M{number}")
     assert len(quiet.session.profile.endpoints) < 100
 
 
-@pytest.mark.untraced
 def test_ten_thousand_section_names_do_not_stay_in_memory(quiet: Any) -> None:
     numbers = iter(range(10_000))
 

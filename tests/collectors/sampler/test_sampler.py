@@ -348,6 +348,7 @@ print(app.extensions["knitperf"].recorder.failures)
 """
 
 
+@pytest.mark.slow
 def test_a_process_survives_collections_and_thread_switches_at_every_step(tmp_path: Path) -> None:
     """On 3.11 this crashed within three seconds while frames were taken with the collector on."""
     process = subprocess.run(
@@ -392,6 +393,7 @@ def test_it_can_be_switched_off(make_app: Callable[..., Any]) -> None:
     assert not [t for t in threading.enumerate() if "sampler" in t.name]
 
 
+@pytest.mark.slow
 def test_its_thread_ends_with_the_application_and_starts_at_the_first_request(
     make_app: Callable[..., Any],
 ) -> None:

@@ -78,6 +78,7 @@ def test_its_statements_are_counted(make_engine: Callable[..., sa.Engine], quiet
     assert application.statements["SELECT ?"]["count"] == 1
 
 
+@pytest.mark.slow
 def test_connecting_to_a_silent_server_times_out(make_engine: Callable[..., sa.Engine]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg://x@127.0.0.1:{silent.getsockname()[1]}/x"

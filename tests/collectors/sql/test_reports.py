@@ -241,6 +241,7 @@ def test_an_error_of_the_test_takes_precedence(
     assert QUERY_COUNTER.listeners == []
 
 
+@pytest.mark.slow
 def test_the_pytest_fixture_fails_a_test_with_an_n_plus_one(
     pytester: pytest.Pytester,
 ) -> None:

@@ -410,6 +410,7 @@ def test_connections_of_the_driver_that_an_engine_hands_out_can_be_wrapped(
 # -- the price of repeats ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_request_with_thousands_of_queries_has_the_price_of_all(
     engine: sa.Engine, application: QueryApplication
 ) -> None:

@@ -332,6 +332,7 @@ def test_asyncio_outside_of_requests_is_as_before(quiet: Any) -> None:
     assert (asyncio.sleep, vars(asyncio.BaseEventLoop)["run_in_executor"]) == before
 
 
+@pytest.mark.slow
 def test_libraries_that_are_imported_late_are_hooked_then_and_none_is_imported_by_us() -> None:
     source = """
         import sys

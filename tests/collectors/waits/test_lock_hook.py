@@ -178,6 +178,7 @@ def test_the_original_is_back_once_the_application_is_closed(quiet: Any) -> None
     assert (threading.Condition.wait, threading.Thread.join) == before
 
 
+@pytest.mark.slow
 def test_a_process_patched_by_gevent_waits_as_before() -> None:
     source = """
         from gevent import monkey

@@ -136,6 +136,7 @@ def run_python_phase(serve: Callable[[], int], requests: int = REQUESTS) -> Pyth
     return python_phase.run(serve, is_own, ignore_progress, requests)
 
 
+@pytest.mark.slow
 def test_a_leak_has_its_bytes_line_types_and_retainer() -> None:
     result = in_subprocess("retaining")
     assert result.growth.steady
@@ -146,6 +147,7 @@ def test_a_leak_has_its_bytes_line_types_and_retainer() -> None:
     assert f"KEPT of module {leaking.__name__} → list" in result.retainers[0].path
 
 
+@pytest.mark.slow
 def test_the_retaining_path_of_a_chain_starts_at_its_end() -> None:
     result = in_subprocess("chaining")
     assert result.lines[0].line == line_of("linked")
@@ -154,10 +156,12 @@ def test_the_retaining_path_of_a_chain_starts_at_its_end() -> None:
     assert retainer.items is None
 
 
+@pytest.mark.slow
 def test_a_cache_that_fills_during_the_run_is_not_a_leak() -> None:
     assert not in_subprocess("filling", 300).growth.steady
 
 
+@pytest.mark.slow
 def test_cycles_are_not_a_leak_and_have_their_line() -> None:
     result = in_subprocess("cycling")
     assert not result.growth.steady
@@ -165,10 +169,12 @@ def test_cycles_are_not_a_leak_and_have_their_line() -> None:
     assert result.garbage_lines[0].line == line_of("garbage")
 
 
+@pytest.mark.slow
 def test_statuses_are_counted() -> None:
     assert set(in_subprocess("failing", 40).statuses) == {503}
 
 
+@pytest.mark.slow
 def test_a_phase_restores_the_tracer_and_the_collector(thawed: None) -> None:
     run_python_phase(failing, 40)
     assert not tracemalloc.is_tracing()
@@ -176,6 +182,7 @@ def test_a_phase_restores_the_tracer_and_the_collector(thawed: None) -> None:
     assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(malloc_meter() is None, reason="needs the malloc counters of glibc 2.33")
 def test_a_native_leak_has_its_bytes_and_its_line(thawed: None) -> None:
     result = native_phase.run(allocating, is_own, ignore_progress, 90)
@@ -184,6 +191,7 @@ def test_a_native_leak_has_its_bytes_and_its_line(thawed: None) -> None:
     assert result.lines[0].line == line_of("allocated")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(malloc_meter() is None, reason="needs the malloc counters of glibc 2.33")
 def test_retained_python_objects_are_not_a_native_leak(thawed: None) -> None:
     result = native_phase.run(
@@ -193,6 +201,7 @@ def test_retained_python_objects_are_not_a_native_leak(thawed: None) -> None:
     assert result.grows  # which confirms the leak of the first phase
 
 
+@pytest.mark.slow
 def test_without_a_malloc_counter_resident_memory_is_read(
     monkeypatch: pytest.MonkeyPatch,
     thawed: None,
@@ -210,6 +219,7 @@ def test_without_a_malloc_counter_resident_memory_is_read(
     assert result.growth.per_request == pytest.approx(20_000)
 
 
+@pytest.mark.slow
 def test_retained_python_objects_are_not_a_native_leak_by_resident_memory_either(
     monkeypatch: pytest.MonkeyPatch,
     thawed: None,

@@ -114,6 +114,7 @@ def path_to(keep: Callable[[Cone], None]) -> str:
     return describe_path(retaining_path(samples))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", PATHS, ids=lambda keep: keep.__name__)
 def test_a_retaining_path_starts_at_a_name(keep: Callable[[Cone], None]) -> None:
     assert PATHS[keep] in contextvars.copy_context().run(path_to, keep)

@@ -31,18 +31,19 @@ def nothing_kept() -> Iterator[None]:
     leaking_pandas.clear()
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reading", "assigning", "caching"])
 @pytest.mark.parametrize("requests", [40, 100, 200])
 def test_a_view_on_a_frame_of_the_module_retains_nothing(name: str, requests: int) -> None:
     assert not leaking_pandas.in_subprocess(name, requests).growth.steady
 
 
-@pytest.mark.untraced
+@pytest.mark.slow
 def test_small_stores_of_libraries_that_fill_are_no_leak() -> None:
     assert not verdict(leaking_pandas.in_subprocess("masking", 40), CONFIRMED).leaks
 
 
+@pytest.mark.slow
 def test_frames_that_are_retained_are_a_leak() -> None:
     result = leaking_pandas.in_subprocess("retaining_views", 100)
     assert result.growth.steady
@@ -51,6 +52,7 @@ def test_frames_that_are_retained_are_a_leak() -> None:
     assert verdict(result, CONFIRMED).kind == "leak"
 
 
+@pytest.mark.slow
 def test_the_second_phase_prunes_as_well(thawed: None) -> None:
     leaking_pandas.reading()
     native = run_native(leaking_pandas.reading, is_own, ignore_progress, 100)
@@ -79,6 +81,7 @@ def test_another_version_of_pandas_has_nothing_to_prune(monkeypatch: pytest.Monk
 # -- containers of others --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_short_list_of_dead_references_is_neither_a_leak_nor_none() -> None:
     result = leaking_pandas.in_subprocess("listening", 100)
     assert result.growth.steady
@@ -87,6 +90,7 @@ def test_a_short_list_of_dead_references_is_neither_a_leak_nor_none() -> None:
     assert hunt.kind == "unproved" and not hunt.leaks
 
 
+@pytest.mark.slow
 def test_a_long_list_of_dead_references_is_a_leak() -> None:
     result = leaking_pandas.in_subprocess("listening", UNPRUNED_ITEMS)
     assert (result.retainers[0].items or 0) >= UNPRUNED_ITEMS
