@@ -42,10 +42,12 @@ def watch(app: Flask, perf: Any) -> None:
     cache = getattr(perf, "cache", None)
     if cache is not None:
         demo.price_list = cache.cached(vary="user" if demo.fixed else ())(demo.price_list)
+        for own in (demo.kpis, demo.intelligence):
+            own.store = cache.observe(own.store, name=own.name)
     register = getattr(perf, "register_cache", None)
     if register is not None:
-        for cache in (demo.kpis, demo.intelligence):
-            register(cache.store, lock=cache.lock, name=cache.name)
+        for own in (demo.kpis, demo.intelligence):
+            register(own.store, lock=own.lock, name=own.name)
     queries = getattr(perf, "queries", None)
     if queries is not None:
         demo.mill.connect = queries.wrap_connect(demo.mill.connect)

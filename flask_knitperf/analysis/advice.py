@@ -362,6 +362,19 @@ def _explain_unkeyed(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     return Explanation(causes, f"{first.repair}.", avoidable)
 
 
+def _explain_mismatch(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
+    """Return the loads whose values are never read again, and the repair of the longest ones."""
+    row = verdict.row
+    causes = [
+        Cause("cache", floor(row.share(one.seconds)), f"loading what the cache {one.cache} should have "
+              "had", one.where or None)
+        for one in row.mismatches[:MAX_NAMED]
+    ]  # fmt: skip
+    first = row.mismatches[0]
+    avoidable = Avoidable("cache", row.share(first.seconds * first.repeated), at_most=True)
+    return Explanation(causes, f"{first.repair}.", avoidable)
+
+
 def _explain_size(_: Verdict, __: Sequence[ErrorNote]) -> Explanation:
     return Explanation([], "Compress it, or send it in pages.")
 
@@ -392,6 +405,7 @@ _EXPLAIN: dict[str, Callable[[Verdict, Sequence[ErrorNote]], Explanation]] = {
     "SLOWED_BY": _explain_neighbour,
     "REPEATED_FILE_READ": _explain_reads,
     "CACHE_PER_USER": _explain_unkeyed,
+    "CACHE_KEY_MISMATCH": _explain_mismatch,
     "LARGE_RESPONSE": _explain_size,
     "LEAK_SUSPECTED": _explain_leak,
     "GC_PAUSES": _explain_collections,

@@ -20,10 +20,12 @@ from ..metrics.readings import Readings
 from ..metrics.readings.rows import EndpointReading
 from ..metrics.stack_trie import Trie
 from ..metrics.totals import Tally
+from . import observed_caches
 from .callee_advice import Use
 from .file_reads import FileRead, file_reads
 from .hot_lines import Line
 from .leaks import Leak, leaks
+from .observed_caches import KeyMismatch
 from .parts import Part, locate, parts
 from .scaling import ScalingLaw, scaling_law
 from .statements import Repeat, Statement, repeats, statements
@@ -92,6 +94,7 @@ class Endpoint:
         uses: expensive callees in them with advice, one per line, most expensive first.
         reuses_reads: whether ``KNITPERF_REUSE_READS`` is on.
         waits: waits for services, programs and the like, longest first.
+        mismatches: caches that are read and written under different keys, longest loads first.
         unkeyed_reads: request data that cached functions read beyond their keys, longest loads first.
     """
 
@@ -123,6 +126,7 @@ class Endpoint:
     uses: Sequence[Use] = ()
     reuses_reads: bool = False
     waits: Sequence[Wait] = ()
+    mismatches: Sequence[KeyMismatch] = ()
     unkeyed_reads: Sequence[UnkeyedReads] = ()
 
     def __post_init__(self) -> None:
@@ -242,11 +246,15 @@ def endpoints(
     distributions = _precompute(readings, settings)
     suspected, rules = leaks(readings), _rules(routes)
     unkeyed = by_endpoint(unkeyed_reads(readings))
+    mismatched = observed_caches.by_endpoint(
+        observed_caches.mismatches(readings, observed_caches.pattern_uses(readings))
+    )
     rows = []
     for reading, distribution in zip(readings.endpoints, distributions, strict=True):
         row = _endpoint(readings, reading, settings)
         row.rule = _rule(rules.get(row.endpoint, []), row.method)
         row.leak = suspected.get((row.endpoint, row.method))
+        row.mismatches = mismatched.get((row.endpoint, row.method), ())
         row.unkeyed_reads = unkeyed.get((row.endpoint, row.method), ())
         row.distribution = distribution
         rows.append(row)

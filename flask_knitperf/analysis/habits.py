@@ -107,6 +107,14 @@ def _depends_on_user(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
     return Judged(count, count, 0.0, float(count), 0.0)
 
 
+def _mismatched(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
+    """Judge caches that never hit because they are read and written under different keys."""
+    if not row.mismatches:
+        return None
+    count = max(mismatch.count for mismatch in row.mismatches)
+    return Judged(count, count, 0.0, float(count), 0.0)
+
+
 def _large(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
     """Judge the size of responses that are not streamed."""
     size = (row.unstreamed.mean or 0.0) / 1024
@@ -212,6 +220,7 @@ HABITS: tuple[Habit, ...] = (
     Habit("LOW_SUCCESS_RATE", "INFO", _is_unavailable),
     Habit("REQUEST_KILLED", "CRITICAL", _killed),
     Habit("CACHE_PER_USER", "WARNING", _depends_on_user),
+    Habit("CACHE_KEY_MISMATCH", "WARNING", _mismatched),
     Habit("REPEATED_FILE_READ", "WARNING", _repeats),
     Habit("N_PLUS_ONE", "WARNING", _n_plus_one),
     Habit("N_PLUS_ONE", "INFO", _cheap_n_plus_one),

@@ -19,6 +19,8 @@ from ..caching.host_values import HostValues
 from ..caching.invalidation import Invalidation
 from ..caching.key_value_cache import KeyValueCache
 from ..caching.load_reads import NO_OBSERVER, ReadObserver
+from ..caching.observed import ObservedCache, PolledCache
+from ..caching.observers import observe, observe_class
 from ..caching.options import Options
 from ..caching.read_cache import ReadCache
 from ..caching.region import CacheCounts, Region, counts
@@ -27,6 +29,8 @@ from ..caching.store import Store
 from ..core.errors import KnitPerfError
 from ..core.locks import create_lock
 from ..core.units import MB
+from ..metrics.catalogue import MAX_NAMESPACES, OBSERVED_CACHE
+from ..metrics.instruments import OTHER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +102,8 @@ class CacheOptimizer:
         self._ended: deque[Region] = deque(maxlen=_MAX_ENDED)  # of functions that were freed
         self._lock = create_lock()  # guards the set of functions
         self._reads: ReadCache | None = None
+        self._observed: dict[str, ObservedCache] = {}  # by name
+        self._polled: dict[str, PolledCache] = {}  # by name
         if caches is not None:
             caches.register(self._store, name="function results")
 
@@ -133,7 +139,7 @@ class CacheOptimizer:
         self._invalidation.forget()
         session = self._resolve()
         if session is not None:
-            session.publish_cache(self._unpublished_regions, self._store)
+            session.publish_cache(self._unpublished_regions, self._store, self._observed_caches)
 
     @property
     def reads(self) -> ReadCache:
@@ -287,6 +293,86 @@ class CacheOptimizer:
         self._values.put(key, value, seconds, _text("namespace", namespace), _texts("tags", tags))
 
     set = put
+
+    # -- caches of the application itself --------------------------------------------------------------
+
+    def observe(self, cache: T, *, name: str | None = None) -> T:
+        """Count hits, misses and writes of a cache that the application has itself.
+
+        What it returns, raises and evicts stays as it is. Of keys the report shows structure, types, and
+        the words that stand in the source.
+
+        Args:
+            cache: a mapping, such as a cache of cachetools; an object with ``get(key)``, which returns
+                ``None`` for a miss, and ``set(key, value)``, such as a backend of Flask-Caching; or a
+                function with ``functools.lru_cache``, of which only hits and misses are counted.
+            name: in the report; by default that of the cache itself, else that of its class. Caches with
+                one name are counted together.
+
+        Returns:
+            The cache. A ``dict``, ``OrderedDict`` or ``defaultdict`` cannot be observed itself: use the
+            equal one that is returned in its place.
+
+        Raises:
+            KnitPerfError: it cannot be observed.
+        """
+        if callable(getattr(cache, "cache_info", None)):
+            name = name_of(cache) if name is None else _text("name", name)  # type: ignore[arg-type]
+            with self._lock:
+                self._polled[name] = PolledCache(name, cache)
+            return cache
+        own = getattr(cache, "name", None)
+        kind = type(cache)
+        default = own if isinstance(own, str) and own else f"{kind.__module__}.{kind.__qualname__}"
+        observed: T = observe(cache, self._observed_cache(name, default))
+        return observed
+
+    @overload
+    def observe_class(self, kind: type[T]) -> type[T]: ...
+
+    @overload
+    def observe_class(
+        self, kind: None = None, *, get: str = "get", set: str = "set",
+        missing: Any = None, name: str | None = None,
+    ) -> Callable[[type[T]], type[T]]: ...  # fmt: skip
+
+    def observe_class(
+        self, kind: type[Any] | None = None, *, get: str = "get", set: str = "set",  # noqa: A002
+        missing: Any = None, name: str | None = None,
+    ) -> Any:  # fmt: skip
+        """Count hits, misses and writes of all instances of a class, together; return the class.
+
+        Args:
+            kind: the class; without one the result is a decorator with these options.
+            get: name of the method that looks up; its first argument is the key.
+            set: name of the method that writes; its first argument is the key.
+            missing: what ``get`` returns for a miss.
+            name: in the report; by default that of the class.
+
+        Raises:
+            KnitPerfError: the class lacks one of the methods, or one is asynchronous.
+        """
+        if kind is None:
+            return lambda kind: self.observe_class(
+                kind, get=get, set=set, missing=missing, name=name
+            )
+        default = f"{kind.__module__}.{kind.__qualname__}"
+        observe_class(kind, self._observed_cache(name, default), get, set, missing)
+        return kind
+
+    def _observed_cache(self, name: str | None, default: str) -> ObservedCache:
+        """Return the counters of a name; those of too many names are one."""
+        name = (default if name is None else _text("name", name))[: OBSERVED_CACHE.longest]
+        with self._lock:
+            if name not in self._observed and len(self._observed) >= MAX_NAMESPACES:
+                name = OTHER
+            if name not in self._observed:
+                self._observed[name] = ObservedCache(name, self._observer.endpoint)
+            return self._observed[name]
+
+    def _observed_caches(self) -> list[ObservedCache | PolledCache]:
+        with self._lock:
+            return [*self._observed.values(), *self._polled.values()]
 
     # -- invalidation --------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ counts of each region with those that it has published, and records the differen
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from ..core.clock import NS_PER_S
 from ..core.locks import create_reentrant_lock
 from ..metrics.catalogue import (
     CACHE_BYTES,
@@ -19,8 +20,11 @@ from ..metrics.catalogue import (
     CACHE_LOAD,
     CACHE_MAPPED_BYTES,
     CACHE_MAX_BYTES,
+    CACHE_MISMATCH,
     CACHE_REFUSAL,
     MAX_NAMESPACES,
+    OBSERVED_CACHE,
+    OBSERVED_LOAD,
     UNKEYED_READ,
     CacheEvent,
     NoDetail,
@@ -30,6 +34,7 @@ from ..metrics.catalogue import (
 from ..metrics.instruments import OTHER
 from ..metrics.log_format import Observation
 from ..recording.recorder import Recorder
+from .observed import ObservedCache, PolledCache
 from .refusals import Refusals
 from .region import Entry, Region
 from .store import Store
@@ -62,12 +67,15 @@ class CachePublisher:
         recorder: of the application whose report shows the cache.
         regions: returns the regions of the cache.
         store: keeps their entries.
+        observed: returns the observed caches of the application itself.
     """
 
     def __init__(
-        self, recorder: Recorder, regions: Callable[[], Iterable[Region]], store: Store
-    ) -> None:
+        self, recorder: Recorder, regions: Callable[[], Iterable[Region]], store: Store,
+        observed: Callable[[], Iterable[ObservedCache | PolledCache]] = tuple,
+    ) -> None:  # fmt: skip
         self._recorder, self._regions, self._store = recorder, regions, store
+        self._observed = observed
         # reentrant: a finalizer of the host, or a signal handler, may close the session meanwhile
         self._lock = create_reentrant_lock()
         self._pid = recorder.clock.pid()
@@ -103,7 +111,9 @@ class CachePublisher:
                 for name, increase in increases.items()
                 for observation in self._counted(name, increase)
             ]
-            self._recorder.emit(observations + self._sized(sizes))
+            self._recorder.emit([
+                *observations, *self._sized(sizes), *self._observed_counts()
+            ])  # fmt: skip
 
     def _name(self, namespace: str) -> str:
         """Return the name under which a namespace is counted."""
@@ -148,6 +158,21 @@ class CachePublisher:
                 ]
         return observations
 
+    def _observed_counts(self) -> Iterator[Observation]:
+        """Yield the observations of the observed caches, and note their mismatches."""
+        series = self._recorder.series
+        for cache in self._observed():
+            for use in cache.uses():
+                for event, count in use.take().items():
+                    yield series(OBSERVED_CACHE, cache.name, use.pattern, event), count, 1.0
+            for pattern, count, ns in cache.take_loads():
+                loads = series(OBSERVED_LOAD, cache.name, pattern)
+                yield loads, 1, float(ns)
+                if count > 1:  # the first carries the sum, these only the count
+                    yield loads, count - 1, 0.0
+            for key, count, ns in cache.take_mismatches():
+                self._recorder.note(CACHE_MISMATCH, key, ns / NS_PER_S, NoDetail(), count)
+
     def _note(self, name: str, refusals: Refusals) -> None:
         for reason, count in refusals.reasons.items():
             self._recorder.note(CACHE_REFUSAL, RefusalKey(name, reason), count, NoDetail(), count)
@@ -166,3 +191,8 @@ class CachePublisher:
         for region in self._regions():
             region.unpublished(list(region.entries.values()))
             region.take_refusals()
+        for cache in self._observed():
+            for use in cache.uses():
+                use.take()
+            cache.take_loads()
+            cache.take_mismatches()

@@ -145,6 +145,16 @@ class LeakFigure(StrEnum):
     PAIRS = "pairs"  # requests whose retained bytes were measured; 0: inferred by regression
 
 
+class ObservedEvent(StrEnum):
+    """Events of a cache that the application has itself."""
+
+    HIT = "hit"
+    MISS = "miss"
+    REPEATED = "repeated"  # of the misses, those of a key that had been looked up before
+    GONE = "gone"  # of the misses, those of a key that had been written before
+    WRITE = "write"
+
+
 class CacheEvent(StrEnum):
     """Events of a cache other than hits; each is an attribute of a region."""
 
@@ -256,6 +266,11 @@ CACHE_MAPPED_BYTES = Meter(
 )  # fmt: skip
 # bytes that all values of a worker may take
 CACHE_MAX_BYTES = Meter("cache.cache_max_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
+
+# events of caches that the application has itself, by the pattern of their keys
+OBSERVED_CACHE = Meter("cache.observed", Kind.COUNTER, "1", ("cache", "pattern", "event"), 2000)
+# time between a missed look-up and the write of its value
+OBSERVED_LOAD = Meter("cache.observed_load", Kind.COUNTER, "ns", ("cache", "pattern"), 1000)
 
 # -- SQL -----------------------------------------------------------------------------------------------
 
@@ -475,6 +490,26 @@ class RefusalKey(NamedTuple):
     reason: str
 
 
+class CacheMismatchKey(NamedTuple):
+    """Key of CACHE_MISMATCH.
+
+    Attributes:
+        endpoint: of the request.
+        method: of the request.
+        cache: name of the observed cache.
+        read: pattern of the key that was looked up.
+        written: pattern of the key that was written.
+        where: ``file:line`` of the write, empty where unknown.
+    """
+
+    endpoint: str
+    method: str
+    cache: str
+    read: str
+    written: str
+    where: str
+
+
 class UnkeyedReadKey(NamedTuple):
     """Key of UNKEYED_READ.
 
@@ -511,6 +546,8 @@ FREEZE = Evidence("evidence.freeze", FreezeKey, FreezeDetail)
 RELIEF = Evidence("evidence.relief", ReliefKey, ReliefDetail)
 # results that were not cached for another reason than UNKEYED_READ; weight: their number
 CACHE_REFUSAL = Evidence("evidence.cache_refusal", RefusalKey, NoDetail)
+# writes that follow a missed look-up of another key; weight: seconds between the two
+CACHE_MISMATCH = Evidence("evidence.cache_mismatch", CacheMismatchKey, NoDetail)
 # reads of request data that the key of a cached function lacks; weight: seconds of the loads
 UNKEYED_READ = Evidence("evidence.unkeyed_read", UnkeyedReadKey, NoDetail)
 

@@ -17,7 +17,7 @@ from ..core.errors import StateError
 from .columns import Columns, Descriptor, Descriptors, remember
 from .instruments import Key, Kind, Merge
 
-FORMAT = 15
+FORMAT = 16
 """Version of everything in a run's directory: logs, tables, names of meters, values of labels, keys of
 evidence. Count it up when one of them changes its meaning: a run of another version is refused."""
 _FIELDS = (("count", "<i8"), ("total", "<i8"), ("low", "<f8"), ("high", "<f8"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent
@@ -13,7 +13,16 @@ from .wording import mb
 
 if TYPE_CHECKING:
     from ..reports.documents import CacheReport
-    from ..reports.documents.cache import NamespaceRow, UnkeyedReadsRow
+    from ..reports.documents.cache import (
+        KeyMismatchRow,
+        NamespaceRow,
+        ObservedCacheRow,
+        UnkeyedReadsRow,
+    )
+
+_COUNTS: tuple[Literal["hits", "misses", "repeated", "gone", "writes"], ...] = (
+    "hits", "misses", "repeated", "gone", "writes",
+)  # fmt: skip
 
 
 def cache(document: CacheReport) -> Values:
@@ -33,6 +42,8 @@ def cache(document: CacheReport) -> Values:
         "limits": [*document["degraded"], *filter(None, [more_namespaces(document)])],
         "per_user": [_unkeyed_reads(row) for row in document["per_user"]],
         "rows": [_namespace(row) for row in document["namespaces"]],
+        "observed": [_observed(row) for row in document["observed"]],
+        "mismatches": [_mismatch(row) for row in document["mismatches"]],
         "missed": [
             {"reason": reason, "count": count(n, "look-up"), "percent": percent(share),
              "width": round(share * 100, 1)}
@@ -75,6 +86,29 @@ def _namespace(row: NamespaceRow) -> Values:
             *((name, number(n)) for name, n in others if n),
         ],
     }  # fmt: skip
+
+
+def _observed(row: ObservedCacheRow) -> Values:
+    return {
+        **row,
+        "saved": _seconds(row["saved_s"]),
+        "loading": _seconds(row["load_s"] or None),
+        "lookups": number(row["hits"] + row["misses"]),
+        "rate": percent(row["hit_rate"]),
+        "attainable": percent(row["attainable_rate"]),
+        "patterns": [
+            {**one, **{name: number(one[name]) for name in _COUNTS}} for one in row["patterns"]
+        ],
+    }  # fmt: skip
+
+
+def _mismatch(row: KeyMismatchRow) -> Values:
+    return {
+        **row,
+        "title": title(row["endpoint"]),
+        "results": count(row["count"], "load was in vain", "loads were in vain"),
+        "loading": _seconds(row["load_s"]),
+    }
 
 
 def _unkeyed_reads(row: UnkeyedReadsRow) -> Values:

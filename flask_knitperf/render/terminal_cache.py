@@ -11,7 +11,7 @@ from .wording import mb, period
 
 if TYPE_CHECKING:
     from ..reports.documents import CacheReport
-    from ..reports.documents.cache import NamespaceRow, UnkeyedReadsRow
+    from ..reports.documents.cache import NamespaceRow, ObservedCacheRow, UnkeyedReadsRow
 
 
 def cache(report: CacheReport, width: int = 80) -> str:
@@ -26,6 +26,11 @@ def cache(report: CacheReport, width: int = 80) -> str:
         ]),
         Section("", wrap(worth(total) if rows else nothing(report), width, then="")),
         Section("READS OF ONE USER'S DATA", _per_user(report["per_user"], width)),
+        Section("CACHES THAT NEVER HIT", [
+            line for row in report["mismatches"]
+            for line in wrap(f"{row['text']} {row['recommendation']}", width)
+        ]),
+        Section("CACHES OF THE APPLICATION", _observed(report["observed"], width)),
         Section("BY SAVED TIME", _namespaces(rows, width)),
         Section("WHY LOOK-UPS MISSED", table(
             ("reason", "look-ups", "share"),
@@ -48,6 +53,20 @@ def _namespaces(rows: list[NamespaceRow], width: int) -> list[str]:
           mb(row["mb"])) for row in rows),
         width,
     )  # fmt: skip
+
+
+def _observed(rows: list[ObservedCacheRow], width: int) -> list[str]:
+    lines = table(
+        ("cache", "look-ups", "hits", "at most", "writes", "saved"),
+        ((row["cache"], number(row["hits"] + row["misses"]), percent(row["hit_rate"]),
+          percent(row["attainable_rate"]), number(row["writes"]), _seconds(row["saved_s"]))
+         for row in rows),
+        width,
+    )  # fmt: skip
+    for row in rows:
+        if row["fault"]:
+            lines += wrap(f"{row['cache']} never hits: {row['fault']}.", width)
+    return lines
 
 
 def _seconds(seconds: float | None) -> str:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..analysis.caches import CacheUse, cache_uses, refusals, total_use
+from ..analysis.observed_caches import (
+    KeyMismatch,
+    PatternUse,
+    by_cache,
+    mismatches,
+    pattern_uses,
+)
 from ..analysis.unkeyed_reads import UnkeyedReads, unkeyed_reads
 from ..caching.load_reads import expression
 from ..core.settings import Settings
@@ -27,7 +35,7 @@ def build_cache_report(window: Window, settings: Settings, now: float) -> types.
         now: seconds since the epoch.
     """
     snapshot, readings = window.snapshot, window.snapshot.readings
-    uses = cache_uses(readings)
+    uses, observed = cache_uses(readings), pattern_uses(readings)
     return {
         "schema": "flask-knitperf/cache/1",
         "generated_at": moment(now),
@@ -41,6 +49,8 @@ def build_cache_report(window: Window, settings: Settings, now: float) -> types.
             for row in refusals(readings)
         ],
         "per_user": [_unkeyed_reads(row) for row in unkeyed_reads(readings)],
+        "observed": _observed(observed),
+        "mismatches": [_mismatch(row) for row in mismatches(readings, observed)],
         "workers": _workers(snapshot),
         "degraded": list(snapshot.degraded),
     }
@@ -90,6 +100,50 @@ def _unkeyed_reads(row: UnkeyedReads) -> types.UnkeyedReadsRow:
         "count": row.count,
         "load_s": rounded(max(0.0, row.seconds), 6),
         "text": f"{row.text}.",
+        "recommendation": f"{row.repair}.",
+    }
+
+
+def _observed(uses: Sequence[PatternUse]) -> list[types.ObservedCacheRow]:
+    return [
+        {
+            "cache": name,
+            "hits": use.hits,
+            "misses": use.misses,
+            "hit_rate": rounded(use.hit_rate, 4),
+            "attainable_rate": rounded(use.attainable_rate, 4),
+            "writes": use.writes,
+            "load_s": rounded(use.load_s, 6),
+            "saved_s": rounded(use.saved_s, 6),
+            "fault": use.fault or None,
+            "patterns": [_pattern(row) for row in uses if row.cache == name],
+        }
+        for name, use in by_cache(uses).items()
+    ]
+
+
+def _pattern(use: PatternUse) -> types.PatternRow:
+    return {
+        "pattern": use.pattern,
+        "hits": use.hits,
+        "misses": use.misses,
+        "repeated": use.repeated,
+        "gone": use.gone,
+        "writes": use.writes,
+    }
+
+
+def _mismatch(row: KeyMismatch) -> types.KeyMismatchRow:
+    return {
+        "endpoint": row.endpoint,
+        "method": row.method,
+        "cache": row.cache,
+        "read": row.read,
+        "written": row.written,
+        "where": row.where or None,
+        "count": row.count,
+        "load_s": rounded(row.seconds, 6),
+        "text": f"{row.text[:1].upper()}{row.text[1:]}.",
         "recommendation": f"{row.repair}.",
     }
 

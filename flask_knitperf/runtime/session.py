@@ -32,6 +32,7 @@ from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
 
 if TYPE_CHECKING:
+    from ..caching.observed import ObservedCache, PolledCache
     from ..caching.publication import CachePublisher
     from ..caching.read_cache import ReadCache
     from ..caching.region import Region
@@ -231,17 +232,21 @@ class Session:
         prepare(folder)
         return folder
 
-    def publish_cache(self, regions: Callable[[], Iterable[Region]], store: Store) -> None:
+    def publish_cache(
+        self, regions: Callable[[], Iterable[Region]], store: Store,
+        observed: Callable[[], Iterable[ObservedCache | PolledCache]],
+    ) -> None:  # fmt: skip
         """Publish the counts of a cache from now on. There is one cache for an application.
 
         Args:
             regions: returns the regions of the cache.
             store: keeps their entries.
+            observed: returns the observed caches of the application itself.
         """
         if self.cache_publisher is None:
             from ..caching.publication import CachePublisher
 
-            self.cache_publisher = CachePublisher(self.recorder, regions, store)
+            self.cache_publisher = CachePublisher(self.recorder, regions, store, observed)
             self.recorder.every(PUBLISH_INTERVAL_S, self.cache_publisher.tick, attached=True)
 
     def close(self) -> None:

@@ -25,6 +25,30 @@ def test_an_application_that_reuses_reads_waits_for_the_first(make_open: Any) ->
     assert "KNITPERF_REUSE_READS is on" in text_of(mill.session.documents.cache())
 
 
+def test_caches_of_the_application_have_their_rates_and_the_reason_of_misses(
+    make_open: Any,
+) -> None:
+    mill = make_open()
+    cache = mill.perf.cache.observe({}, name="yarns")
+
+    @mill.app.get("/yarns")
+    def yarns() -> str:
+        for number in range(40):
+            if cache.get(f"yarn:{number % 8}") is None:
+                cache[f"YARN:{number % 8}"] = number
+        return "ok"
+
+    assert mill.get("/yarns").code == 200
+    text = page(mill, PATH).text
+    assert (
+        "CACHE_KEY_MISMATCH The cache yarns never hits: it is read as yarn:# and written as" in text
+    )
+    assert "Use one key for both (web/test_cache_page.py:" in text
+    assert "hit rate 0 % at most 80 %" in text
+    assert "Its values are written under keys that are never looked up." in text
+    assert "Not used yet" not in text and "Room" not in text
+
+
 def test_it_states_what_the_cache_saves(busy: Any) -> None:
     text = page(busy, PATH).text
     assert "97 % of 154 look-ups were answered from the cache. Loading took" in text

@@ -180,6 +180,16 @@ class Readings:
             for name in {**hits, **loads, **events, **entries}
         ]  # fmt: skip
 
+    @property
+    def observed_events(self) -> list[tuple[tuple[str, ...], Tally]]:
+        """Events of observed caches, by cache, pattern of the keys, and event."""
+        return self._totals.tallied(self._rows(catalogue.OBSERVED_CACHE))
+
+    @property
+    def observed_loads(self) -> list[tuple[tuple[str, ...], Tally]]:
+        """Nanoseconds of the loads of observed caches, by cache and pattern of the keys."""
+        return self._totals.tallied(self._rows(catalogue.OBSERVED_LOAD))
+
     @cached_property
     def cache_bounds(self) -> dict[str, float]:
         """Bytes that all values may take, by live worker with a cache."""

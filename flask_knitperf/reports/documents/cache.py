@@ -84,6 +84,56 @@ class UnkeyedReadsRow(TypedDict):
     recommendation: str
 
 
+class PatternRow(TypedDict):
+    """Use of the keys of an observed cache that have one pattern."""
+
+    pattern: Annotated[
+        str, Field("digits are #, words that do not stand in the source are *; empty where unknown")
+    ]
+    hits: Count
+    misses: Count
+    repeated: Annotated[
+        Count, Field("of the misses, those of a key that had been looked up before")
+    ]
+    gone: Annotated[Count, Field("of the misses, those of a key that had been written before")]
+    writes: Count
+
+
+class ObservedCacheRow(TypedDict):
+    """Use of a cache that the application has itself, by all workers."""
+
+    cache: Annotated[str, Field("its name")]
+    hits: Count
+    misses: Count
+    hit_rate: Annotated[Share | None, Field("null without a look-up")]
+    attainable_rate: Annotated[
+        Share | None,
+        Field("share of look-ups that would hit if nothing were removed; null without a look-up"),
+    ]
+    writes: Count
+    load_s: Annotated[Seconds, Field("time between a missed look-up and the write of its value")]
+    saved_s: Annotated[
+        Seconds | None, Field("hits times the mean of that time; null where none was seen")
+    ]
+    fault: Annotated[str | None, Field("why it never hits; null where it does, or may yet")]
+    patterns: Annotated[list[PatternRow], Field("the most look-ups first")]
+
+
+class KeyMismatchRow(TypedDict):
+    """A cache that is read under one key and written under another."""
+
+    endpoint: str
+    method: str
+    cache: str
+    read: Annotated[str, Field("pattern of the keys that are read")]
+    written: Annotated[str, Field("pattern of the keys that are written")]
+    where: Annotated[str | None, Field("file:line of the write")]
+    count: Annotated[Positive, Field("missed look-ups that were followed by such a write")]
+    load_s: Annotated[Seconds, Field("time between the two")]
+    text: str
+    recommendation: str
+
+
 class CacheWorkerRow(TypedDict):
     """Size of the cache of one live worker, against its bound."""
 
@@ -108,5 +158,9 @@ class CacheReport(TypedDict):
     ]
     refusals: Annotated[list[RefusalRow], Field("by number; without those in per_user")]
     per_user: Annotated[list[UnkeyedReadsRow], Field("by time of the loads")]
+    observed: Annotated[
+        list[ObservedCacheRow], Field("caches of the application itself, the most look-ups first")
+    ]
+    mismatches: Annotated[list[KeyMismatchRow], Field("by time of the loads")]
     workers: Annotated[list[CacheWorkerRow], Field("live ones that use the cache")]
     degraded: Annotated[list[str], Field("what could not be measured, in sentences")]
