@@ -38,7 +38,9 @@ MEASURED = {
 _SEVERE = ("CRITICAL", "WARNING")
 _CONCURRENT = ("workbooks", "ping", "health", "stock", "suppliers", "search", "roll", "weekly")
 """Roles that are served in threads: the slowest one first, then quick ones."""
-_WITH_LINES = ("REPEATED_FILE_READ", "N_PLUS_ONE", "SLOW_QUERY", "CACHE_PER_USER")
+_WITH_LINES = (
+    "REPEATED_FILE_READ", "N_PLUS_ONE", "SLOW_QUERY", "CACHE_PER_USER", "CACHE_KEY_MISMATCH",
+)  # fmt: skip
 _REPORTED = frozenset(get_args(VerdictType))
 """Types of verdicts that exist: a plant for a later part has another one."""
 
