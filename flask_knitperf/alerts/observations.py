@@ -22,13 +22,13 @@ from ..history.store import SeriesKey, Store
 from ..metrics.catalogue import (
     CACHE_EVENT,
     CACHE_HIT,
+    CACHE_MISSES,
     FAILURE_STATUSES,
     KILLED,
     LEAK,
     QUEUE,
     REQUEST,
     RSS,
-    CacheEvent,
     LeakFigure,
     StatusClass,
     When,
@@ -44,9 +44,6 @@ FORGOTTEN_S = 7 * DAY
 _NONE = -(1 << 40)  # in place of a bucket
 _FRESH_S = 90  # age of the latest value of a gauge, at most
 _SLOTS_AT_ONCE = 64  # whose rows are in memory
-_MISSES = frozenset((
-    CacheEvent.COLD, CacheEvent.EXPIRED, CacheEvent.INVALIDATED, CacheEvent.EARLY,
-))  # fmt: skip
 
 Ints = npt.NDArray[np.int64]
 Threshold = Callable[[str], float]
@@ -192,7 +189,7 @@ class Observer:
             return _Use(rule.name, "", bucket(limit * NS_PER_MS), all_bad=False)
         if meter == CACHE_HIT.name:
             return _Use(rule.name, "", None, all_bad=False)
-        return _Use(rule.name, "", None, all_bad=True) if labels[1] in _MISSES else None
+        return _Use(rule.name, "", None, all_bad=True) if labels[1] in CACHE_MISSES else None
 
     # -- values --------------------------------------------------------------------------------------
 

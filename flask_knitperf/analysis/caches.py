@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..core.clock import NS_PER_S
-from ..metrics.catalogue import CACHE_REFUSAL, CacheEvent
+from ..metrics.catalogue import CACHE_MISSES, CACHE_REFUSAL, CacheEvent
 from ..metrics.readings import Readings
 from ..metrics.readings.rows import NamespaceReading
 
@@ -40,7 +40,7 @@ class CacheUse:
     @property
     def missed(self) -> dict[CacheEvent, int]:
         """Number of look-ups that missed, by reason."""
-        return {reason: self.events.get(reason, 0) for reason in MISSES}
+        return {reason: self.events.get(reason, 0) for reason in CACHE_MISSES}
 
     @property
     def misses(self) -> int:
@@ -54,6 +54,12 @@ class CacheUse:
         return self.hits / lookups if lookups else None
 
     @property
+    def attainable_rate(self) -> float | None:
+        """Share of look-ups that would hit if there were room for all values, ``None`` without any."""
+        lookups = self.hits + self.misses
+        return (self.hits + self.missed[CacheEvent.CAPACITY]) / lookups if lookups else None
+
+    @property
     def saved_share(self) -> float | None:
         """Saved time as a share of the time that loading would take without the cache."""
         without = (self.saved_s or 0.0) + self.load_s
@@ -63,9 +69,6 @@ class CacheUse:
     def is_used(self) -> bool:
         """Whether anything happened in the window, or there are values now."""
         return bool(self.hits or self.load_s or self.entries or any(self.events.values()))
-
-
-MISSES = (CacheEvent.COLD, CacheEvent.EXPIRED, CacheEvent.INVALIDATED, CacheEvent.EARLY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 from ..core.host_exceptions import raise_if_of_host
-from ..metrics.catalogue import PartKind
+from ..metrics.catalogue import CacheEvent, PartKind
 from ..recording.span import CURRENT
 from ..storage.versions import EPOCH
 from .admission import Admission
@@ -41,6 +41,11 @@ MAX_WAIT_S = 20.0
 """Longest time that a call waits for another one that loads the same key."""
 _MAX_FOLLOWED = 3
 """Number of loads that a call waits for, each of which is out of date when it ends."""
+
+_REASONS = {
+    CacheEvent.COLD: "never cached", CacheEvent.CAPACITY: "evicted", CacheEvent.EXPIRED: "expired",
+}  # fmt: skip
+"""Texts on look-ups of keys without an entry."""
 
 
 class FunctionCache:
@@ -351,9 +356,7 @@ class FunctionCache:
     ) -> Load:  # fmt: skip
         region, before = self.region, self.region.entries.get(routed)
         if before is None:
-            region.cold += 1
-            known = self._misses.reason(routed)
-            reason = "never cached" if known is None else "evicted, or never cached"
+            reason = _REASONS[region.count_missing(routed)]
         elif before.expires <= self._clock():
             region.expired += 1
             reason = "expired"

@@ -51,7 +51,7 @@ class KeyValueCache:
         if RUNNING:
             self._add_to_loads(namespace, encoded, entry)
         if entry is None:
-            region.cold += 1
+            region.count_missing(encoded)
         elif entry.expires <= self._clock():
             region.expired += 1
         elif not self._invalidation.is_valid(entry):

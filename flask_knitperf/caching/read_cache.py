@@ -223,8 +223,10 @@ class CachedRead:
                     self._entry = self._fetch()
         if self._entry is None:
             is_known = self._call in cache.current
-            cache.region.invalidated += is_known
-            cache.region.cold += not is_known
+            if is_known:
+                cache.region.invalidated += 1
+            else:
+                cache.region.count_missing(self._key)
             self._epoch, self._versions = cache.invalidation.take(cache.slots)
             self._began = cache.clock()
 

@@ -161,7 +161,9 @@ class CacheCounts(TypedDict):
         fetched: those of them whose value another process had loaded.
         misses: calls that were not.
         hit_rate: ``hits / (hits + misses)``, ``None`` before the first call.
-        cold: misses of keys that were not cached, or were evicted.
+        attainable_rate: the same if there were room for all values.
+        cold: misses of keys that were not cached.
+        capacity: misses of values that were evicted for want of room.
         expired: misses of values older than their TTL.
         invalidated: misses of values that something invalidated.
         early: misses of values that were loaded again shortly before they expired.
@@ -184,7 +186,9 @@ class CacheCounts(TypedDict):
     fetched: int
     misses: int
     hit_rate: float | None
+    attainable_rate: float | None
     cold: int
+    capacity: int
     expired: int
     invalidated: int
     early: int
@@ -198,6 +202,8 @@ class CacheCounts(TypedDict):
     evicted: int
 
 
+MAX_REMOVED = 20_000
+"""Number of removed keys of a region of which it is known why they were removed."""
 _COUNTERS = (*(event.value for event in CacheEvent), "load_seconds")
 
 
@@ -218,6 +224,7 @@ class Region:
     __slots__ = (
         "_hits",
         "_published",
+        "_removed",
         "_saved_s",
         "entries",
         "is_measured",
@@ -233,12 +240,24 @@ class Region:
         self.refusals = Refusals()
         self._published: dict[str, float] = {}
         self.entries: dict[Hashable, Entry] = {}
-        self._hits = self.cold = self.expired = self.invalidated = self.early = 0
+        self._removed: dict[int, CacheEvent] = {}  # why, by hash of the key
+        self._hits = self.cold = self.capacity = self.expired = self.invalidated = self.early = 0
         self.bypassed = self.refused = self.unkeyed = self.shared_loads = self.stale = 0
         self.fetched = self.evicted = 0
         self._saved_s = self.load_seconds = 0.0
         self.routing: tuple[str, ...] = ()
         self.unkeyed_reads: dict[tuple[str, str], str] = {}
+
+    def remember_removed(self, key: Hashable, reason: CacheEvent) -> None:
+        """Remember why an entry was removed, for the next look-up of its key."""
+        if len(self._removed) < MAX_REMOVED:
+            self._removed[hash(key)] = reason
+
+    def count_missing(self, key: Hashable) -> CacheEvent:
+        """Count a look-up of a key without an entry; return the reason."""
+        reason = self._removed.pop(hash(key), CacheEvent.COLD)
+        setattr(self, reason, getattr(self, reason) + 1)
+        return reason
 
     def fold(self, entry: Entry) -> int:
         """Add the hits of an entry since its latest fold; return their number."""
@@ -294,7 +313,7 @@ def counts(regions: Iterable[Region]) -> CacheCounts:
         name: sum(getattr(region, name) for region in regions) for name in _COUNTERS
     }
     hits = sum(uses for uses, _ in folded)
-    misses = row["cold"] + row["expired"] + row["invalidated"] + row["early"]
+    misses = row["cold"] + row["capacity"] + row["expired"] + row["invalidated"] + row["early"]
     return {
         "entries": sum(len(own) for _, own in entries),
         "bytes": sum(entry.size for _, own in entries for entry in own),
@@ -302,8 +321,9 @@ def counts(regions: Iterable[Region]) -> CacheCounts:
         "fetched": row["fetched"], "misses": misses,
         "hit_rate": hits / (hits + misses) if hits + misses else None,
         "saved_seconds": sum(saved for _, saved in folded),
-        "cold": row["cold"], "expired": row["expired"], "invalidated": row["invalidated"],
-        "early": row["early"], "bypassed": row["bypassed"], "refused": row["refused"],
-        "unkeyed": row["unkeyed"], "shared_loads": row["shared_loads"], "stale": row["stale"],
-        "load_seconds": row["load_seconds"], "evicted": row["evicted"],
+        "attainable_rate": (hits + row["capacity"]) / (hits + misses) if hits + misses else None,
+        "cold": row["cold"], "capacity": row["capacity"], "expired": row["expired"],
+        "invalidated": row["invalidated"], "early": row["early"], "bypassed": row["bypassed"],
+        "refused": row["refused"], "unkeyed": row["unkeyed"], "shared_loads": row["shared_loads"],
+        "stale": row["stale"], "load_seconds": row["load_seconds"], "evicted": row["evicted"],
     }  # fmt: skip

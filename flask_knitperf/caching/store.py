@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from ..core.errors import KnitPerfError
 from ..core.locks import create_reentrant_lock
+from ..metrics.catalogue import CacheEvent
 from .region import Entry, Region
 from .shrinkable import Shrinkable
 
@@ -200,6 +201,8 @@ class Store(Shrinkable):
         self._remove_orphans()
         now = self._clock()
         expired = [entry for entry in self._entries if entry.expires <= now]
+        for entry in expired:
+            entry.region.remember_removed(entry.key, CacheEvent.EXPIRED)
         return sum(map(self._remove, expired))
 
     # -- eviction ------------------------------------------------------------------------------------
@@ -231,6 +234,7 @@ class Store(Shrinkable):
         self._remove(evicted)
         self.evicted += 1
         evicted.region.evicted += 1
+        evicted.region.remember_removed(evicted.key, CacheEvent.CAPACITY)
         self._fold(evicted, now)
         self._remember(evicted, now)
         return evicted

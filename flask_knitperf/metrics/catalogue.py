@@ -158,7 +158,8 @@ class ObservedEvent(StrEnum):
 class CacheEvent(StrEnum):
     """Events of a cache other than hits; each is an attribute of a region."""
 
-    COLD = "cold"  # a miss: the key was never cached, or evicted
+    COLD = "cold"  # a miss: the key was never cached
+    CAPACITY = "capacity"  # a miss: its value was evicted for want of room
     EXPIRED = "expired"  # a miss
     INVALIDATED = "invalidated"  # a miss
     EARLY = "early"  # a miss: one call loads the value again shortly before it expires
@@ -169,6 +170,12 @@ class CacheEvent(StrEnum):
     FETCHED = "fetched"  # a hit whose value another process had loaded
     STALE = "stale"  # a hit that returned an expired value
     EVICTED = "evicted"  # a value that was removed for want of room
+
+
+CACHE_MISSES = (
+    CacheEvent.COLD, CacheEvent.CAPACITY, CacheEvent.EXPIRED, CacheEvent.INVALIDATED, CacheEvent.EARLY,
+)  # fmt: skip
+"""Events that are misses, by reason."""
 
 
 # -- requests ------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from ..reports.documents.cache import CacheFigures
 
 MISSES = {
-    "cold": "never cached, or evicted", "expired": "expired", "invalidated": "invalidated",
-    "early": "loaded again early",
+    "cold": "never cached", "capacity": "evicted", "expired": "expired",
+    "invalidated": "invalidated", "early": "loaded again early",
 }  # fmt: skip
 """Reasons of misses, by key of the document."""
 NOTHING_CACHED = (

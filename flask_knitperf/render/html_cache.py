@@ -36,6 +36,7 @@ def cache(document: CacheReport) -> Values:
             ("Time saved", _seconds(saved)), ("Time of loading", _seconds(total["load_s"])),
             ("Look-ups", number(total["hits"] + total["misses"])),
             ("Hit rate", percent(total["hit_rate"])),
+            ("With room for all", percent(total["attainable_rate"])),
             ("Values now", number(total["entries"])), ("Size now", mb(total["mb"])),
             *([("Shared by workers", mb(total["shared_mb"]))] if total["shared_mb"] else []),
         ],

@@ -62,11 +62,13 @@ def _figures(use: CacheUse) -> types.CacheFigures:
         "hits": use.hits,
         "misses": use.misses,
         "hit_rate": rounded(use.hit_rate, 4),
+        "attainable_rate": rounded(use.attainable_rate, 4),
         "saved_s": rounded(use.saved_s, 6),
         "load_s": rounded(use.load_s, 6),
         "saved_share": rounded(use.saved_share, 4),
         "missed": {
             "cold": missed[CacheEvent.COLD],
+            "capacity": missed[CacheEvent.CAPACITY],
             "expired": missed[CacheEvent.EXPIRED],
             "invalidated": missed[CacheEvent.INVALIDATED],
             "early": missed[CacheEvent.EARLY],

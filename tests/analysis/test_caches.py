@@ -128,14 +128,21 @@ def test_three_results_are_a_finding(count: int, types: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hits", "misses", "ok"), [(81, 19, True), (80, 20, False), (99, 0, None), (0, 0, None)]
-)
+    ("hits", "evicted", "cold", "ok"),
+    [
+        (81, 19, 0, True), (80, 20, 0, False), (80, 19, 1, False), (99, 0, 0, None), (0, 0, 0, None),
+        (60, 0, 40, True),  # the others could not
+        (50, 20, 30, False),
+        (0, 0, 100, False),
+    ],
+)  # fmt: skip
 def test_the_share_of_hits_is_judged_from_a_hundred_look_ups_on(
-    hits: int, misses: int, ok: bool | None
+    hits: int, evicted: int, cold: int, ok: bool | None
 ) -> None:
     table = Mill()
     table.counter("cache_hit", "n", ms=1, count=hits)
-    table.counter("cache_event", "n", "cold", ms=0, count=misses)
+    table.counter("cache_event", "n", "capacity", ms=0, count=evicted)
+    table.counter("cache_event", "n", "cold", ms=0, count=cold)
     measured = scorecard(table.readings, [], Coverage(0, []), LIMITS)["cache hits"]
     assert measured.target == "> 80 % of look-ups hit"
     assert (measured.ok, measured.actual is None) == (ok, ok is None)

@@ -104,7 +104,7 @@ def test_a_call_is_explained(optimizer: CacheOptimizer) -> None:
     assert optimizer.explain(service.price, "a")["last_miss"] == "invalidated"
     optimizer._store.clear()
     service.price("a")
-    assert optimizer.explain(service.price, "a")["last_miss"] == "evicted, or never cached"
+    assert optimizer.explain(service.price, "a")["last_miss"] == "evicted"
     plain = optimizer.cached(lambda style, rows=(): iter([style]))
     plain("a")
     explained = optimizer.explain(plain, "a", 5)

@@ -60,7 +60,13 @@ def test_every_count_reaches_the_totals_once(mill: Any) -> None:
     for _ in range(2):
         bom = row_of(cache_of(mill), "bom")
         assert (bom["hits"], bom["misses"], bom["bypassed"], bom["entries"]) == (8, 3, 5, 2)
-        assert bom["missed"] == {"cold": 2, "expired": 0, "invalidated": 1, "early": 0}
+        assert bom["missed"] == {
+            "cold": 2,
+            "capacity": 0,
+            "expired": 0,
+            "invalidated": 1,
+            "early": 0,
+        }
         assert bom["hit_rate"] == round(8 / 11, 4) and bom["saved_s"] > 0 and bom["load_s"] > 0
     document = cache_of(mill)
     assert document["refusals"] == [

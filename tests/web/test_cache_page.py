@@ -66,7 +66,7 @@ def test_every_namespace_reason_and_worker_is_on_it(busy: Any) -> None:
         assert row["namespace"] in text
     [refusal] = rows["refusals"]
     assert f"{refusal['reason']} 2" in text
-    assert "Never cached, or evicted" in text and "No value was evicted in this window." in text
+    assert "Never cached" in text and "No value was evicted in this window." in text
     assert "64.0 MB" in text
 
 

@@ -8,7 +8,8 @@ from .fields import Count, Field, Megabytes, Moment, Positive, Seconds, Share, W
 class MissedLookups(TypedDict):
     """Look-ups that missed, by reason."""
 
-    cold: Annotated[Count, Field("the key was never cached, or evicted")]
+    cold: Annotated[Count, Field("the key was never cached")]
+    capacity: Annotated[Count, Field("the value was evicted for want of room")]
     expired: Annotated[Count, Field("older than its ttl")]
     invalidated: Count
     early: Annotated[Count, Field("loaded again shortly before they expired")]
@@ -20,6 +21,9 @@ class CacheFigures(TypedDict):
     hits: Annotated[Count, Field("look-ups that were answered from the cache")]
     misses: Annotated[Count, Field("look-ups that were not")]
     hit_rate: Annotated[Share | None, Field("null without a look-up")]
+    attainable_rate: Annotated[
+        Share | None, Field("the same if there were room for all values; null without a look-up")
+    ]
     saved_s: Annotated[
         Seconds | None,
         Field("time that loading would have taken in place of the hits; null where no load was "
