@@ -10,6 +10,17 @@ from ..metrics.catalogue import CACHE_MISSES, CACHE_REFUSAL, CacheEvent
 from ..metrics.readings import Readings
 from ..metrics.readings.rows import NamespaceReading
 
+MIN_LOOKUPS = 20
+"""Number of look-ups below which a cache is not judged."""
+NEW_KEYS = "its look-ups are of a new key nearly each time"
+"""Fault of a cache that no size would mend."""
+_FAULTS = {
+    CacheEvent.COLD: NEW_KEYS,
+    CacheEvent.CAPACITY: "its values are evicted before they are looked up again",
+    CacheEvent.EXPIRED: "its values expire before they are looked up again",
+    CacheEvent.INVALIDATED: "its values are invalidated before they are looked up again",
+}
+
 
 @dataclass(slots=True)
 class CacheUse:
@@ -58,6 +69,18 @@ class CacheUse:
         """Share of look-ups that would hit if there were room for all values, ``None`` without any."""
         lookups = self.hits + self.misses
         return (self.hits + self.missed[CacheEvent.CAPACITY]) / lookups if lookups else None
+
+    @property
+    def fault(self) -> str:
+        """The reason for which it never hits, a sentence without a full stop; empty where it does.
+
+        Results that are refused have their reasons in :func:`refusals`.
+        """
+        refused = self.events.get(CacheEvent.REFUSED, 0)
+        if self.hits or self.misses < MIN_LOOKUPS or refused > self.misses / 2:
+            return ""
+        missed = self.missed
+        return _FAULTS.get(max(missed, key=missed.__getitem__), "")
 
     @property
     def saved_share(self) -> float | None:

@@ -15,9 +15,8 @@ from ..core.units import count
 from ..metrics.catalogue import CACHE_MISMATCH, ObservedEvent
 from ..metrics.readings import Readings
 from ..metrics.totals import Pair
+from .caches import MIN_LOOKUPS, NEW_KEYS
 
-MIN_LOOKUPS = 20
-"""Number of look-ups below which a cache is not judged."""
 MIN_WRITES = 10
 """Number of writes below which a cache is not judged."""
 MAX_NEW_SHARE = 0.9
@@ -93,7 +92,7 @@ class PatternUse:
         if self.hits or self.lookups < MIN_LOOKUPS or self.writes < MIN_WRITES:
             return ""
         if self.repeated < (1 - MAX_NEW_SHARE) * self.lookups:
-            return "its look-ups are of a new key nearly each time"
+            return NEW_KEYS
         if self.gone > self.repeated / 2:
             return "its values expire or are evicted before they are looked up again"
         return "its values are written under keys that are never looked up"

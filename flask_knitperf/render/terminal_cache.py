@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number, percent
@@ -46,13 +47,23 @@ def cache(report: CacheReport, width: int = 80) -> str:
 
 
 def _namespaces(rows: list[NamespaceRow], width: int) -> list[str]:
-    return table(
+    lines = table(
         ("namespace", "saved", "loading", "look-ups", "hits", "values", "size"),
         ((row["namespace"], _seconds(row["saved_s"]), _seconds(row["load_s"]),
           number(row["hits"] + row["misses"]), percent(row["hit_rate"]), number(row["entries"]),
           mb(row["mb"])) for row in rows),
         width,
     )  # fmt: skip
+    return lines + _faults([(row["namespace"], row["fault"]) for row in rows], width)
+
+
+def _faults(rows: Iterable[tuple[str, str | None]], width: int) -> list[str]:
+    return [
+        line
+        for name, fault in rows
+        if fault
+        for line in wrap(f"{name} never hits: {fault}.", width)
+    ]
 
 
 def _observed(rows: list[ObservedCacheRow], width: int) -> list[str]:
@@ -63,10 +74,7 @@ def _observed(rows: list[ObservedCacheRow], width: int) -> list[str]:
          for row in rows),
         width,
     )  # fmt: skip
-    for row in rows:
-        if row["fault"]:
-            lines += wrap(f"{row['cache']} never hits: {row['fault']}.", width)
-    return lines
+    return lines + _faults([(row["cache"], row["fault"]) for row in rows], width)
 
 
 def _seconds(seconds: float | None) -> str:

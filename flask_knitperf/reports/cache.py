@@ -42,7 +42,9 @@ def build_cache_report(window: Window, settings: Settings, now: float) -> types.
         "window": window_document(window),
         "reuse_reads": settings.reuse_reads,
         "total": _figures(total_use(uses)),
-        "namespaces": [{"namespace": use.name, **_figures(use)} for use in uses],
+        "namespaces": [
+            {"namespace": use.name, **_figures(use), "fault": use.fault or None} for use in uses
+        ],
         "max_namespaces": MAX_NAMESPACES,
         "refusals": [
             {"namespace": row.namespace, "reason": row.reason, "count": row.count}

@@ -63,6 +63,28 @@ def test_the_total_has_the_saved_time_that_is_known() -> None:
     assert (nothing.hit_rate, nothing.saved_s, nothing.entries) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("events", "fault"),
+    [
+        ({"cold": 30}, "its look-ups are of a new key nearly each time"),
+        ({"cold": 10, "capacity": 20}, "its values are evicted before they are looked up again"),
+        ({"cold": 10, "expired": 20}, "its values expire before they are looked up again"),
+        ({"invalidated": 20}, "its values are invalidated before they are looked up again"),
+        ({"cold": 19}, ""),
+        ({"cold": 30, "refused": 30}, ""),  # those have their reasons
+    ],
+)
+def test_a_namespace_that_never_hits_has_the_reason(events: dict[str, int], fault: str) -> None:
+    table = Mill()
+    for event, count in events.items():
+        table.counter("cache_event", "n", event, ms=0, count=count)
+    [use] = cache_uses(table.readings)
+    assert use.fault == fault
+    table.counter("cache_hit", "n", ms=1, count=1)
+    [use] = cache_uses(table.readings)
+    assert use.fault == ""
+
+
 def test_a_namespace_that_was_not_used_in_the_window_is_not_listed() -> None:
     table = mill()
     table.counter("cache_event", "old", "cold", ms=0, count=0)

@@ -57,6 +57,7 @@ class NamespaceRow(CacheFigures):
     """Use of one namespace."""
 
     namespace: Annotated[str, Field("by default module and name of the cached function")]
+    fault: Annotated[str | None, Field("why it never hits; null where it does, or may yet")]
 
 
 class RefusalRow(TypedDict):
