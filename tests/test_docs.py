@@ -209,7 +209,6 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_examples_of_a_page_run(example: str, tmp_path: Path) -> None:
     process = subprocess.run(

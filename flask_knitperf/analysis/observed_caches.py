@@ -67,6 +67,11 @@ class PatternUse:
         return self.events.get(ObservedEvent.WRITE, 0)
 
     @property
+    def others(self) -> int:
+        """Number of uses that are neither: of keys that are tested, removed, or read together."""
+        return self.events.get(ObservedEvent.OTHER, 0)
+
+    @property
     def lookups(self) -> int:
         """Number of look-ups."""
         return self.hits + self.misses
@@ -89,7 +94,7 @@ class PatternUse:
     @property
     def fault(self) -> str:
         """The reason for which it never hits, a sentence without a full stop; empty where it does."""
-        if self.hits or self.lookups < MIN_LOOKUPS or self.writes < MIN_WRITES:
+        if self.hits or self.others or self.lookups < MIN_LOOKUPS or self.writes < MIN_WRITES:
             return ""
         if self.repeated < (1 - MAX_NEW_SHARE) * self.lookups:
             return NEW_KEYS
@@ -173,7 +178,10 @@ def mismatches(readings: Readings, uses: Iterable[PatternUse]) -> list[KeyMismat
     for note in readings.notes(CACHE_MISMATCH):
         key = note.key
         read, written = known.get((key.cache, key.read)), known.get((key.cache, key.written))
+        everything = known.get((key.cache, ""))
         if read is None or written is None or not _never_meet(read, written):
+            continue
+        if everything is not None and everything.others:  # values were read or written together
             continue
         rows.append(KeyMismatch(
             key.endpoint, key.method, key.cache, key.read, key.written, key.where, note.count,
@@ -185,6 +193,8 @@ def mismatches(readings: Readings, uses: Iterable[PatternUse]) -> list[KeyMismat
 def _never_meet(read: PatternUse, written: PatternUse) -> bool:
     """Return whether all look-ups of one pattern missed, and the other was never looked up."""
     enough = read.lookups >= MIN_LOOKUPS and written.writes >= MIN_WRITES
+    if read.others or written.others:
+        return False
     if read is written:  # the keys differ, and look alike
         return enough and not (read.hits or read.gone)
     return enough and not (read.hits or read.writes or written.lookups)

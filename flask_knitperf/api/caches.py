@@ -46,6 +46,8 @@ _NO_KEY = object()
 DEFAULT_NAMESPACE = "default"
 """Namespace of ``get`` and ``put`` without one."""
 DEFAULT_MAX_MB = 64.0
+MAX_PATTERNS_OF_ALL = 150
+"""Number of patterns of keys that are distinguished, of all observed caches."""
 _MAX_ENDED = 1000
 """Number of functions whose counts are kept after they were freed, until they are published."""
 
@@ -103,7 +105,8 @@ class CacheOptimizer:
         self._lock = create_lock()  # guards the set of functions
         self._reads: ReadCache | None = None
         self._observed: dict[str, ObservedCache] = {}  # by name
-        self._polled: dict[str, PolledCache] = {}  # by name
+        self._polled: list[PolledCache] = []
+        self._patterns = 0  # that are distinguished, of all observed caches
         if caches is not None:
             caches.register(self._store, name="function results")
 
@@ -317,9 +320,11 @@ class CacheOptimizer:
             KnitPerfError: it cannot be observed.
         """
         if callable(getattr(cache, "cache_info", None)):
-            name = name_of(cache) if name is None else _text("name", name)  # type: ignore[arg-type]
+            function: Any = getattr(cache, "__func__", cache)  # of a bound method
+            name = name_of(function) if name is None else _text("name", name)
             with self._lock:
-                self._polled[name] = PolledCache(name, cache)
+                if not any(polled.is_of(function) for polled in self._polled):
+                    self._polled.append(PolledCache(name, function))
             return cache
         own = getattr(cache, "name", None)
         kind = type(cache)
@@ -367,12 +372,17 @@ class CacheOptimizer:
             if name not in self._observed and len(self._observed) >= MAX_NAMESPACES:
                 name = OTHER
             if name not in self._observed:
-                self._observed[name] = ObservedCache(name, self._observer.endpoint)
+                self._observed[name] = ObservedCache(name, self._observer.endpoint, self._has_room)
             return self._observed[name]
 
     def _observed_caches(self) -> list[ObservedCache | PolledCache]:
         with self._lock:
-            return [*self._observed.values(), *self._polled.values()]
+            return [*self._observed.values(), *self._polled]
+
+    def _has_room(self) -> bool:
+        """Return whether one more pattern of keys may be distinguished, and count it."""
+        self._patterns += 1
+        return self._patterns <= MAX_PATTERNS_OF_ALL
 
     # -- invalidation --------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Patterns of cache keys: what keys have in common, without anything that users sent.
 
 A pattern keeps the structure of a key and its types, and of its words those that stand in the source of
-the modules that use it: ``f"yarn:{scope}:lbs"`` has the pattern ``yarn:#:lbs`` whatever the scope.
-Digits become ``#``, other words ``*``, and objects the name of their type.
+functions of the modules that use it: ``f"yarn:{scope}:lbs"`` has the pattern ``yarn:#:lbs`` whatever the
+scope. Digits become ``#``, all else but separators ``*``, and objects the name of their type.
 """
 
 from __future__ import annotations
@@ -10,22 +10,29 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from types import CodeType, FrameType, FunctionType
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..core.code_locations import is_own
 
+Words: TypeAlias = "tuple[frozenset[str], ...]"
+"""Words that stand in the source, by module."""
 MAX_PATTERN = 80
 """Number of characters of a pattern; a longer one is cut."""
 _MAX_PARTS = 8
 """Number of parts of a key that is a tuple, and of own functions whose modules are searched."""
 _MAX_FRAMES = 60
 _MAX_TEXT = 200
-_TOKEN = re.compile(r"(?P<digits>\d+)|(?P<word>[^\W\d_]+)|(?P<sign>[\W_])")
+_MIN_WORD = 2
+"""Number of letters of a word; single ones are parts of digests as often."""
+_TOKEN = re.compile(
+    r"(?P<digits>\d+)|(?P<word>[^\W\d_]+)|(?P<sign>[:/._\-|,;=@# ])|(?P<other>.)", re.DOTALL
+)
+_MODULES: dict[str, frozenset[str]] = {}  # words by name of the module
+_MAX_MODULES = 500
 
 
-def pattern_of(key: Any, known: AbstractSet[str]) -> str:
+def pattern_of(key: Any, known: Words) -> str:
     """Return the pattern of a key.
 
     Args:
@@ -35,7 +42,7 @@ def pattern_of(key: Any, known: AbstractSet[str]) -> str:
     return _pattern(key, known, 0)[:MAX_PATTERN]
 
 
-def _pattern(key: Any, known: AbstractSet[str], depth: int) -> str:
+def _pattern(key: Any, known: Words, depth: int) -> str:
     kind = type(key)
     if kind is str:
         return _of_text(key, known) if depth == 0 else f"'{_of_text(key, known)}'"
@@ -56,13 +63,13 @@ def _pattern(key: Any, known: AbstractSet[str], depth: int) -> str:
     return f"<{kind.__name__}>"
 
 
-def _of_text(text: str, known: AbstractSet[str]) -> str:
+def _of_text(text: str, known: Words) -> str:
     parts: list[str] = []
     for token in _TOKEN.finditer(text[:_MAX_TEXT]):
-        part = token[0]
-        if token.lastgroup == "digits":
+        kind, part = token.lastgroup, token[0]
+        if kind == "digits":
             part = "#"
-        elif token.lastgroup == "word" and part not in known:
+        elif kind == "other" or (kind == "word" and not _is_known(part, known)):
             part = "*"
         if part in ("#", "*") and parts and parts[-1] in ("#", "*"):
             parts[-1] = part if parts[-1] == part else "*"  # such as a digest
@@ -71,46 +78,45 @@ def _of_text(text: str, known: AbstractSet[str]) -> str:
     return "".join(parts)
 
 
-def words_in_source(depth: int = 1) -> frozenset[str]:
-    """Return the words of all texts in the source of the own modules whose functions are running.
+def _is_known(word: str, known: Words) -> bool:
+    return len(word) >= _MIN_WORD and any(word in words for words in known)
+
+
+def words_in_source(depth: int = 1) -> Words:
+    """Return the words of the texts in own modules whose functions are running.
 
     Args:
         depth: number of callers to skip.
     """
-    words: frozenset[str] = frozenset()
+    words: list[frozenset[str]] = []
     frame: FrameType | None = sys._getframe(depth)
-    left = _MAX_PARTS
     for _ in range(_MAX_FRAMES):
-        if frame is None or not left:
+        if frame is None or len(words) >= _MAX_PARTS:
             break
         if is_own(frame.f_code):
-            left -= 1
-            words |= _words_of(_texts(frame.f_code.co_consts)) | _words_of_module(frame.f_globals)
+            of_module = _words_of_module(frame.f_globals)
+            if of_module not in words:
+                words.append(of_module)
         frame = frame.f_back
-    return words
-
-
-_MODULES: dict[str, frozenset[str]] = {}  # words by name of the module
-_MAX_MODULES = 500
+    return tuple(words)
 
 
 def _words_of_module(namespace: Mapping[str, Any]) -> frozenset[str]:
-    """Return the words of the functions and constants of a module."""
+    """Return the words of the functions of a module."""
     name = namespace.get("__name__")
     if type(name) is not str:
         return frozenset()
-    if name not in _MODULES:
+    words = _MODULES.get(name)
+    if words is None:
         if len(_MODULES) >= _MAX_MODULES:
             _MODULES.clear()
-        _MODULES[name] = _words_of(_texts_of_module(name, namespace))
-    return _MODULES[name]
+        words = _MODULES[name] = _words_of(_texts_of_module(name, namespace))
+    return words
 
 
 def _texts_of_module(name: str, namespace: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in list(namespace.items()):
-        if type(value) is str and key.isupper():
-            yield value[:_MAX_TEXT]
-        elif isinstance(value, FunctionType):
+    for value in list(namespace.values()):
+        if isinstance(value, FunctionType):
             inner = getattr(value, "__wrapped__", value)
             yield from _texts(
                 (inner if isinstance(inner, FunctionType) else value).__code__.co_consts

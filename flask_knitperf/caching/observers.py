@@ -6,8 +6,8 @@ so results, exceptions, the order of evictions and the locks are those of the cl
 built-in class, such as a ``dict``, cannot change its class: an equal one takes its place. A class is
 observed by replacing two of its methods.
 
-What a method of a cache calls in turn is not counted: ``cachetools`` implements ``get`` by ``in`` and
-``[]``.
+What a method of a cache calls in turn of the same cache is not counted: ``cachetools`` implements
+``get`` by ``in`` and ``[]``. It shows whether the key was there, which the result alone may not.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import copyreg
 import functools
 import inspect
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, ItemsView, Mapping, MutableMapping, ValuesView
 from threading import get_ident
+from types import CoroutineType, FunctionType
 from typing import Any
 
 from ..core.errors import KnitPerfError
-from .observed import ObservedCache
+from .observed import Inner, ObservedCache
 
 _BUILT_IN = (dict, OrderedDict, defaultdict)
 _MARK = "__knitperf_observed__"
+_ABSENT: Any = object()
+_PLAIN = (int, str, bytes, float, bool, tuple)
+"""Types that are compared by value where a method returns one for a miss."""
 Method = Callable[..., Any]
-
-
-_INSIDE: dict[int, bool | None] = {}
-"""Threads in which a method of an observed cache runs, by identity, and whether its key was there."""
 
 
 def observe(cache: Any, observed: ObservedCache) -> Any:
@@ -46,10 +46,13 @@ def observe(cache: Any, observed: ObservedCache) -> Any:
     if hasattr(kind, _MARK):
         raise KnitPerfError(f"this {kind.__name__} is already observed")
     if kind in _BUILT_IN:
-        observing = _subclass(kind, observed, _built_in_methods(kind, observed))
+        make = _dict_methods if kind is dict else _mapping_methods
+        observing = _subclass(kind, observed, make(kind, observed))
+        equal: Any = kind.__new__(observing)
         if isinstance(cache, defaultdict):
-            return observing(cache.default_factory, cache)
-        return observing(cache)
+            equal.default_factory = cache.default_factory
+        kind.update(equal, cache) if kind is not OrderedDict else _fill(equal, cache)
+        return equal
     if issubclass(kind, MutableMapping | dict):
         methods = _mapping_methods(kind, observed)
     elif callable(getattr(kind, "get", None)) and callable(getattr(kind, "set", None)):
@@ -63,6 +66,11 @@ def observe(cache: Any, observed: ObservedCache) -> Any:
     except TypeError as error:
         raise KnitPerfError(f"a {kind.__name__} cannot be observed: {error}") from error
     return cache
+
+
+def _fill(equal: Any, cache: Any) -> None:
+    for key, value in OrderedDict.items(cache):
+        OrderedDict.__setitem__(equal, key, value)
 
 
 def observe_class(
@@ -113,35 +121,35 @@ def _subclass(kind: type[Any], observed: ObservedCache, methods: dict[str, Metho
     })  # fmt: skip
 
 
-def _built_in_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Method]:
-    """Return the methods of a built-in mapping, none of which calls another one."""
-    get_item, set_item, contains_item = kind.__getitem__, kind.__setitem__, kind.__contains__
-    get_value, set_default, missing = kind.get, kind.setdefault, object()
-    look_up, write = observed.count_look_up, observed.count_write
+def _dict_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Method]:
+    """Return the methods of a ``dict``, none of which calls another one."""
+    get_item, set_item, contains_item = dict.__getitem__, dict.__setitem__, dict.__contains__
+    get_value, set_default = dict.get, dict.setdefault
+    hit, miss, write = observed.count_hit, observed.count_miss, observed.count_write
 
     def get_item_(self: Any, key: Any) -> Any:
-        if not contains_item(self, key):
-            look_up(key, False)
-            return get_item(self, key)  # raises, or creates a default
-        value = get_item(self, key)
-        look_up(key, True)
+        try:
+            value = get_item(self, key)
+        except KeyError:
+            miss(key)
+            raise
+        hit(key)
         return value
 
     def contains_(self: Any, key: Any) -> bool:
-        is_there: bool = contains_item(self, key)
-        if not is_there:  # what is there is read next
-            look_up(key, False)
+        is_there = contains_item(self, key)
+        _count_test(observed, key, is_there)
         return is_there
 
     @functools.wraps(get_value)
     def get(self: Any, key: Any, /, *args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) > 1:
             return get_value(self, key, *args, **kwargs)  # raises
-        value = get_value(self, key, missing)
-        if value is not missing:
-            look_up(key, True)
+        value = get_value(self, key, _ABSENT)
+        if value is not _ABSENT:
+            hit(key)
             return value
-        look_up(key, False)
+        miss(key)
         return args[0] if args else None
 
     def set_item_(self: Any, key: Any, value: Any) -> None:
@@ -149,163 +157,272 @@ def _built_in_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Met
         write(key)
 
     @functools.wraps(set_default)
-    def setdefault(self: Any, *args: Any, **kwargs: Any) -> Any:
-        before = len(self)
-        value = set_default(self, *args, **kwargs)
-        key, was_there = args[0] if args else kwargs["key"], len(self) == before
-        look_up(key, was_there)
-        if not was_there:
-            write(key)
+    def setdefault(self: Any, key: Any, /, *args: Any, **kwargs: Any) -> Any:
+        was_there = contains_item(self, key)
+        value = set_default(self, key, *args, **kwargs)
+        observed.count_set_default(key, was_there)
         return value
 
     return {
         "__getitem__": get_item_, "__contains__": contains_, "get": get,
-        "__setitem__": set_item_, "setdefault": setdefault,
+        "__setitem__": set_item_, "setdefault": setdefault, **_other_methods(kind, observed),
     }  # fmt: skip
+
+
+def _count_test(observed: ObservedCache, key: Any, is_there: bool) -> None:
+    """Count an ``in``; what is there is read next, so it is not a hit."""
+    if is_there:
+        observed.count_other(key)
+    else:
+        observed.count_miss(key, by_test=True)
 
 
 def _mapping_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Method]:
     """Return the methods of a mapping that look up or write; they may call one another."""
     get_item, set_item, contains_item = kind.__getitem__, kind.__setitem__, kind.__contains__
-    get_value, set_default = kind.get, kind.setdefault
-    inside, look_up, write = _INSIDE, observed.count_look_up, observed.count_write
+    inside, hit, miss = observed.inside, observed.count_hit, observed.count_miss
+    write, set_default_ = observed.count_write, observed.count_set_default
 
     def get_item_(self: Any, key: Any) -> Any:
         if (thread := get_ident()) in inside:
             value = get_item(self, key)
-            inside[thread] = True
+            if inside[thread] is not Inner.WRITTEN:
+                inside[thread] = Inner.THERE
             return value
-        inside[thread] = None
+        inside[thread] = Inner.NOTHING
         try:
             value = get_item(self, key)
         except KeyError:
-            look_up(key, False)
+            miss(key)
             raise
         finally:
-            del inside[thread]
-        look_up(key, True)
+            inner = inside.pop(thread, Inner.NOTHING)
+        if inner is Inner.WRITTEN:  # by __missing__
+            set_default_(key, False)
+        else:
+            hit(key)
         return value
 
     def contains_(self: Any, key: Any) -> bool:
         if (thread := get_ident()) in inside:
-            inside[thread] = is_there = bool(contains_item(self, key))
+            is_there = bool(contains_item(self, key))
+            if inside[thread] is not Inner.WRITTEN:
+                inside[thread] = Inner.THERE if is_there else Inner.MISSING
             return is_there
-        inside[thread] = None
+        inside[thread] = Inner.NOTHING
         try:
             is_there = bool(contains_item(self, key))
         finally:
-            del inside[thread]
-        if not is_there:  # what is there is read next
-            look_up(key, False)
+            inside.pop(thread, None)
+        _count_test(observed, key, is_there)
         return is_there
-
-    @functools.wraps(get_value)
-    def get(self: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
-        if (thread := get_ident()) in inside:
-            return get_value(self, key, *args, **kwargs)
-        inside[thread] = None
-        try:
-            value = get_value(self, key, *args, **kwargs)
-            is_hit = inside[thread]  # by what it called
-            if is_hit is None:
-                default = args[0] if args else kwargs.get("default")
-                is_hit = value is not default or bool(contains_item(self, key))
-        finally:
-            del inside[thread]
-        look_up(key, is_hit)
-        return value
 
     def set_item_(self: Any, key: Any, value: Any) -> None:
         if (thread := get_ident()) in inside:
             set_item(self, key, value)
+            inside[thread] = Inner.WRITTEN
             return
-        inside[thread] = None
+        inside[thread] = Inner.NOTHING
         try:
             set_item(self, key, value)
         finally:
-            del inside[thread]
+            inside.pop(thread, None)
         write(key)
 
-    @functools.wraps(set_default)
-    def setdefault(self: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
-        if (thread := get_ident()) in inside:
-            return set_default(self, key, *args, **kwargs)
-        inside[thread] = None
-        try:
-            was_there = bool(contains_item(self, key))
-            value = set_default(self, key, *args, **kwargs)
-        finally:
-            del inside[thread]
-        look_up(key, was_there)
-        if not was_there:
-            write(key)
-        return value
-
     methods: dict[str, Method] = {
-        "__getitem__": get_item_, "__contains__": contains_, "get": get,
-        "__setitem__": set_item_, "setdefault": setdefault,
+        "__getitem__": get_item_, "__contains__": contains_, "__setitem__": set_item_,
+        **_other_methods(kind, observed),
     }  # fmt: skip
-    inner = {
-        name: _uncounted(getattr(kind, name))
-        for name in ("pop", "popitem", "expire", "clear")
-        if callable(getattr(kind, name, None))
+    get_value, set_default = getattr(kind, "get", None), getattr(kind, "setdefault", None)
+    if callable(get_value):
+
+        @functools.wraps(get_value)
+        def get(self: Any, key: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if (thread := get_ident()) in inside:
+                return get_value(self, key, *args, **kwargs)
+            inside[thread] = Inner.NOTHING
+            try:
+                value = get_value(self, key, *args, **kwargs)
+            finally:
+                inner = inside.pop(thread, Inner.NOTHING)
+            if inner is Inner.WRITTEN:
+                set_default_(key, False)
+            elif inner is Inner.THERE or (
+                inner is Inner.NOTHING and value is not (args[0] if args else kwargs.get("default"))
+            ):
+                hit(key)
+            else:
+                miss(key)
+            return value
+
+        methods["get"] = get
+    if callable(set_default):
+
+        @functools.wraps(set_default)
+        def setdefault(self: Any, key: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if (thread := get_ident()) in inside:
+                return set_default(self, key, *args, **kwargs)
+            was_there = dict.__contains__(self, key) if isinstance(self, dict) else None
+            inside[thread] = Inner.NOTHING
+            try:
+                value = set_default(self, key, *args, **kwargs)
+            finally:
+                inner = inside.pop(thread, Inner.NOTHING)
+            set_default_(key, inner is not Inner.WRITTEN if was_there is None else was_there)
+            return value
+
+        methods["setdefault"] = setdefault
+    return methods
+
+
+def _other_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Method]:
+    """Return the methods that remove values, or read or write many: they are uses of another kind."""
+    inside = observed.inside
+
+    def uncounted(name: str, method: Method) -> Method:
+        @functools.wraps(method)
+        def use(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if (thread := get_ident()) in inside:
+                return method(self, *args, **kwargs)
+            inside[thread] = Inner.NOTHING
+            try:
+                return method(self, *args, **kwargs)
+            finally:
+                inside.pop(thread, None)
+                if name == "pop" and args:
+                    observed.count_other(args[0])
+                elif name in ("update", "__ior__"):
+                    observed.count_other(of_all=True)
+
+        return use
+
+    def viewed(view: type[Any]) -> Method:
+        def use(self: Any) -> Any:
+            observed.count_other(of_all=True)
+            return view(_Plain(self, kind))
+
+        return use
+
+    methods = {
+        name: uncounted(name, method)
+        for name in ("pop", "popitem", "expire", "clear", "update", "__ior__")
+        if callable(method := getattr(kind, name, None))
     }
-    return {**methods, **inner}
+    if getattr(kind, "items", None) is Mapping.items:
+        return {**methods, "items": viewed(ItemsView), "values": viewed(ValuesView)}
+    for name in ("items", "values"):
+        if callable(method := getattr(kind, name, None)):
+            methods[name] = _read_of_all(method, observed)
+    return methods
 
 
-def _uncounted(method: Method) -> Method:
-    """Return a method that removes values: what it calls is not counted."""
-    inside = _INSIDE
-
+def _read_of_all(method: Method, observed: ObservedCache) -> Method:
     @functools.wraps(method)
-    def uncounted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if (thread := get_ident()) in inside:
-            return method(self, *args, **kwargs)
-        inside[thread] = None
-        try:
-            return method(self, *args, **kwargs)
-        finally:
-            del inside[thread]
+    def use(self: Any) -> Any:
+        observed.count_other(of_all=True)
+        return method(self)
 
-    return uncounted
+    return use
+
+
+class _Plain(Mapping[Any, Any]):
+    """A mapping as its own class shows it, so that views of it are not look-ups."""
+
+    def __init__(self, cache: Any, kind: type[Any]) -> None:
+        self._cache, self._kind = cache, kind
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._kind.__getitem__(self._cache, key)
+
+    def __contains__(self, key: object) -> bool:
+        return bool(self._kind.__contains__(self._cache, key))
+
+    def __iter__(self) -> Any:
+        return iter(self._cache)
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def __repr__(self) -> str:
+        return repr(self._cache)
+
+
+# -- classes -------------------------------------------------------------------------------------------
 
 
 def _pair(
     kind: type[Any], observed: ObservedCache, reader: str, writer: str, missing: Any
 ) -> dict[str, Method]:
     """Return the method of a class that looks up, and the one that writes."""
-    read, written = getattr(kind, reader), getattr(kind, writer)
-    for method in (read, written):
-        if inspect.iscoroutinefunction(method):
-            raise KnitPerfError(
-                f"{kind.__name__}.{method.__name__}() cannot be observed: it is asynchronous"
-            )
-    inside, look_up, write = _INSIDE, observed.count_look_up, observed.count_write
+    read, read_key = _method(kind, reader)
+    written, written_key = _method(kind, writer)
+    inside, by_value = observed.inside, type(missing) in _PLAIN
 
     @functools.wraps(read)
     def observed_read(self: Any, *args: Any, **kwargs: Any) -> Any:
         if (thread := get_ident()) in inside:
             return read(self, *args, **kwargs)
-        inside[thread] = None
+        key = args[0] if args else kwargs.get(read_key, _ABSENT)
+        inside[thread] = Inner.NOTHING
         try:
             value = read(self, *args, **kwargs)
+        except KeyError:
+            observed.count_miss(key)
+            raise
         finally:
-            del inside[thread]
-        if args or kwargs:
-            look_up(args[0] if args else next(iter(kwargs.values())), value is not missing)
+            inside.pop(thread, None)
+        default = args[1] if len(args) > 1 else kwargs.get("default", missing)
+        if key is _ABSENT or type(value) is CoroutineType:
+            observed.count_other(of_all=True)
+        elif (
+            value is missing
+            or value is default
+            or (by_value and type(value) is type(missing) and value == missing)
+        ):
+            observed.count_miss(key)
+        else:
+            observed.count_hit(key)
         return value
 
     @functools.wraps(written)
     def observed_write(self: Any, *args: Any, **kwargs: Any) -> Any:
         if (thread := get_ident()) in inside:
             return written(self, *args, **kwargs)
-        inside[thread] = None
+        key = args[0] if args else kwargs.get(written_key, _ABSENT)
+        inside[thread] = Inner.NOTHING
         try:
             result = written(self, *args, **kwargs)
         finally:
-            del inside[thread]
-        if args or kwargs:
-            write(args[0] if args else next(iter(kwargs.values())))
+            inside.pop(thread, None)
+        if key is _ABSENT:
+            observed.count_other(of_all=True)
+        else:
+            observed.count_write(key)
         return result
 
     return {reader: observed_read, writer: observed_write}
+
+
+def _method(kind: type[Any], name: str) -> tuple[Method, str]:
+    """Return a method of a class, and the name of its parameter for the key.
+
+    Raises:
+        KnitPerfError: it is not a method of instances, or is asynchronous.
+    """
+    method = inspect.getattr_static(kind, name)
+    if not isinstance(method, FunctionType):
+        raise KnitPerfError(
+            f"{kind.__name__}.{name}() cannot be observed: it is not a plain method"
+        )
+    if inspect.iscoroutinefunction(method):
+        raise KnitPerfError(f"{kind.__name__}.{name}() cannot be observed: it is asynchronous")
+    parameters = list(inspect.signature(method).parameters)
+    key = parameters[1] if len(parameters) > 1 else ""
+    if name in vars(kind):
+        return method, key
+
+    @functools.wraps(method)
+    def inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(kind, self), name)(*args, **kwargs)
+
+    return inherited, key

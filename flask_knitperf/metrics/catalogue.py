@@ -153,6 +153,7 @@ class ObservedEvent(StrEnum):
     REPEATED = "repeated"  # of the misses, those of a key that had been looked up before
     GONE = "gone"  # of the misses, those of a key that had been written before
     WRITE = "write"
+    OTHER = "other"  # a use that is neither, such as pop(), or one of all keys
 
 
 class CacheEvent(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import collections.abc
 import copy
 import pickle
 import random
@@ -17,6 +18,7 @@ import pytest
 from flask_caching.backends.simplecache import SimpleCache
 
 from flask_knitperf import CacheOptimizer, KnitPerfError
+from flask_knitperf.api.caches import MAX_PATTERNS_OF_ALL
 from flask_knitperf.caching import observed as observed_module
 from flask_knitperf.caching.observed import MAX_PATTERNS, OTHER_KEYS, ObservedCache
 from flask_knitperf.caching.observers import observe
@@ -127,7 +129,7 @@ def test_a_copy_is_of_the_class_itself_and_is_not_counted(
     assert dict(other) == {"a": 1}
     other["b"] = 2
     other.get("c")
-    assert events(observed) == before
+    assert {**events(observed), "other": 0} == {**before, "other": 0}
 
 
 def test_every_reference_to_an_object_is_observed() -> None:
@@ -146,14 +148,26 @@ def test_look_ups_are_counted_once(make: Callable[[], Any]) -> None:
     cache["a"] = 1
     assert "a" in cache  # what is there is read next
     assert (cache["a"], cache.get("a"), cache.get("a", 4)) == (1, 1, 1)
-    assert events(observed) == {"hit": 3, "miss": 2, "repeated": 1, "write": 1}
+    assert events(observed) == {"hit": 2, "miss": 2, "repeated": 1, "write": 1, "other": 1}
 
 
-def test_a_value_that_equals_the_default_is_a_hit() -> None:
+@pytest.mark.parametrize("name", ["dict", "LRUCache", "TTLCache"])
+def test_a_value_that_equals_the_default_is_a_hit(name: str) -> None:
     observed = counters()
-    cache = observe({"a": None}, observed)
+    cache = observe(CACHES[name](), observed)
+    cache["a"] = None
     assert (cache.get("a"), cache.get("b")) == (None, None)
-    assert events(observed) == {"hit": 1, "miss": 1}
+    assert events(observed) == {"hit": 1, "miss": 1, "write": 1}
+
+
+def test_a_test_a_write_and_a_read_of_one_key_are_one_look_up(make: Callable[[], Any]) -> None:
+    observed = counters()
+    cache = observe(make(), observed)
+    for key in ("a", "b", "a"):
+        if key not in cache:
+            cache[key] = 1
+        assert cache[key] == 1
+    assert events(observed) == {"miss": 2, "write": 2, "hit": 1, "other": 1}
 
 
 def test_a_missing_key_and_setdefault_are_counted() -> None:
@@ -161,9 +175,10 @@ def test_a_missing_key_and_setdefault_are_counted() -> None:
     cache = observe({}, observed)
     with pytest.raises(KeyError):
         cache["a"]
-    assert cache.setdefault("a", 1) == 1
+    assert cache.setdefault("a", 1) == 1  # what the look-up has missed
     assert cache.setdefault("a", 2) == 1
-    assert events(observed) == {"miss": 2, "repeated": 1, "write": 1, "hit": 1}
+    assert cache.setdefault("b", 2) == 2
+    assert events(observed) == {"miss": 2, "write": 2, "hit": 1}
 
 
 def test_removals_are_not_counted(make: Callable[[], Any]) -> None:
@@ -171,7 +186,7 @@ def test_removals_are_not_counted(make: Callable[[], Any]) -> None:
     cache = observe(make(), observed)
     cache["a"] = cache["b"] = 1
     cache.pop("a"), cache.pop("c", None), cache.popitem(), cache.clear()
-    assert events(observed) == {"write": 2}
+    assert events(observed) == {"write": 2, "other": 2}  # pop() is a use of its key
 
 
 def test_a_defaultdict_misses_what_it_creates() -> None:
@@ -189,6 +204,8 @@ def test_a_key_that_was_evicted_is_known_to_have_been_written() -> None:
     cache["b"] = 2
     assert cache.get("a") is None
     assert events(observed) == {"miss": 1, "gone": 1, "write": 2}
+    assert dict(cache.items()) == {"b": 2} == dict(zip(cache, cache.values(), strict=True))
+    assert events(observed) == {"miss": 1, "gone": 1, "write": 2, "other": 2}
 
 
 @pytest.mark.parametrize("kind", [dict, lambda: cachetools.LRUCache(1_000)])
@@ -324,6 +341,211 @@ def test_a_cache_is_observed_once() -> None:
 def test_methods_that_cannot_be_observed_are_refused(names: dict[str, str]) -> None:
     with pytest.raises(KnitPerfError, match=r"has no method|asynchronous"):
         CacheOptimizer().observe_class(CacheManager, **names)
+
+
+# -- what outsiders found ------------------------------------------------------------------------------
+
+
+class ReadThrough(dict[str, int]):
+    def __missing__(self, key: str) -> int:
+        self[key] = len(key)
+        return self[key]
+
+
+class Counting(collections.abc.MutableMapping[str, int]):
+    """Counts the calls of its methods."""
+
+    def __init__(self) -> None:
+        self.values_of: dict[str, int] = {}
+        self.calls: collections.Counter[str] = collections.Counter()
+
+    def __getitem__(self, key: str) -> int:
+        self.calls["getitem"] += 1
+        return self.values_of[key]
+
+    def __setitem__(self, key: str, value: int) -> None:
+        self.calls["setitem"] += 1
+        self.values_of[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.values_of[key]
+
+    def __iter__(self) -> Any:
+        return iter(self.values_of)
+
+    def __len__(self) -> int:
+        return len(self.values_of)
+
+
+def use_of(cache: Any) -> None:
+    cache.get("a"), cache.setdefault("a", 1), cache.get("a"), "b" in cache, cache.pop("a", None)
+
+
+def test_methods_of_a_mapping_are_called_as_often_as_without() -> None:
+    plain, observing = Counting(), observe(Counting(), counters())
+    use_of(plain), use_of(observing)
+    assert plain.calls == observing.calls
+
+
+def test_a_value_that_a_look_up_loads_itself_is_a_miss() -> None:
+    observed = counters()
+    cache = observe(ReadThrough(), observed)
+    assert [cache[key] for key in ("a", "bb", "a")] == [1, 2, 1]
+    assert events(observed) == {"miss": 2, "write": 2, "hit": 1}
+
+
+def test_two_levels_are_counted_each() -> None:
+    first, second = counters("first"), counters("second")
+    outer, inner = CacheManager(), observe({"a": 1}, second)
+    outer.values = inner
+    observe(outer, first)
+    assert outer.get("a") == 1
+    assert (events(first), events(second)) == ({"hit": 1}, {"hit": 1})
+
+
+def test_a_batch_of_loads_is_no_mismatch(make_app: Any) -> None:
+    mill = make_app(TESTING=True)
+    cache, numbers = mill.perf.cache.observe({}, name="batch"), iter(range(10_000))
+
+    @mill.app.get("/batch")
+    def batch() -> str:
+        keys = [f"item:{next(numbers)}" for _ in range(60)]
+        for key in [key for key in keys if key not in cache]:
+            cache[key] = 1
+        return "ok"
+
+    for _ in range(5):
+        assert mill.get("/batch").code == 200
+    [row] = report(mill)["observed"]
+    assert (row["misses"], row["writes"], report(mill)["mismatches"]) == (300, 300, [])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda cache, n: f"order:{n}" in cache,
+        lambda cache, n: cache.pop(f"order:{n}"),
+        lambda cache, n: list(cache.items()),
+        lambda cache, n: cache.update({"banned": n}),
+    ],
+)
+def test_what_is_used_in_another_way_is_no_mismatch(make_app: Any, use: Callable[..., Any]) -> None:
+    mill = make_app(TESTING=True)
+    cache = mill.perf.cache.observe({}, name="mixed")
+
+    @mill.app.get("/mixed/<int:number>")
+    def mixed(number: int) -> str:
+        cache.get(f"banned:{number}")
+        cache[f"order:{number}"] = number
+        use(cache, number)
+        return "ok"
+
+    for number in range(60):
+        assert mill.get(f"/mixed/{number}").code == 200
+    assert report(mill)["mismatches"] == []
+    assert report(mill)["observed"][0]["fault"] is None
+
+
+@pytest.mark.parametrize("lock", [None, threading.Lock()])
+def test_cachetools_decorator_is_counted_as_it_counts_itself(lock: Any) -> None:
+    observed = counters()
+    cache = observe(cachetools.LRUCache(100), observed)
+
+    @cachetools.cached(cache, lock=lock, info=True)
+    def price(style: int) -> int:
+        return style
+
+    for number in range(30):
+        price(number % 20)
+    info = price.cache_info()
+    counted = events(observed)
+    assert (counted["hit"], counted["miss"], counted["write"]) == (info.hits, info.misses, 20)
+
+
+def test_objects_and_lists_as_keys_have_no_past() -> None:
+    class Key:
+        pass
+
+    observed = counters()
+    manager = observe(CacheManager(), observed)
+    for _ in range(10):
+        manager.get(Key()), manager.get([1])
+    assert events(observed) == {"miss": 20}
+
+
+def test_the_key_is_found_by_its_name() -> None:
+    observed = counters()
+    manager = observe(CacheManager(), observed)
+    manager.set(value={"a": 1}, key="user")
+    assert [use.pattern for use in observed.uses()] == ["user"]
+
+
+def test_a_default_that_is_returned_is_a_miss() -> None:
+    class Manager(CacheManager):
+        def get(self, key: Any, default: Any = None) -> Any:
+            return self.values.get(str(key), default)
+
+    observed = counters()
+    manager = observe(Manager(), observed)
+    manager.get("a", -1), manager.get("a", default=-1), manager.get("a")
+    assert events(observed) == {"miss": 3, "repeated": 2}
+
+
+@pytest.mark.parametrize("wrap", [classmethod, staticmethod])
+def test_methods_of_a_class_itself_are_refused(wrap: Any) -> None:
+    kind = type("Manager", (CacheManager,), {"get": wrap(lambda *_: None)})
+    with pytest.raises(KnitPerfError, match="not a plain method"):
+        CacheOptimizer().observe_class(kind)
+
+
+def test_an_inherited_method_is_looked_up_as_before() -> None:
+    class Middle(CacheManager):
+        pass
+
+    class Other(CacheManager):
+        def get(self, key: Any) -> Any:
+            return f"other {key}"
+
+    class Both(Middle, Other):
+        pass
+
+    observe_class = CacheOptimizer().observe_class
+    observe_class(Middle)
+    assert Both().get("a") == "other a"
+
+
+def test_functions_of_one_name_are_counted_together_and_once(make_app: Any) -> None:
+    mill = make_app(TESTING=True)
+
+    class Styles:
+        @lru_cache  # noqa: B019
+        def price(self, style: int) -> int:
+            return style
+
+    styles = Styles()
+    styles.price(1)
+    cache = mill.perf.cache
+    cache.observe(styles.price, name="prices"), cache.observe(Styles.price, name="prices")
+    other = cache.observe(lru_cache(lambda style: style), name="prices")
+
+    @mill.app.get("/prices")
+    def prices() -> str:
+        styles.price(1), styles.price(2), other(1)
+        return "ok"
+
+    assert mill.get("/prices").code == 200
+    [row] = report(mill)["observed"]
+    assert (row["hits"], row["misses"]) == (1, 2)  # what was before is not counted
+
+
+def test_patterns_of_all_caches_are_bounded() -> None:
+    optimizer = CacheOptimizer()
+    for number in range(12):
+        cache = optimizer.observe({}, name=f"cache {number}")
+        for n in range(40):
+            cache.get("-" * n)
+    patterns = sum(len(one.uses()) for one in optimizer._observed_caches())
+    assert patterns <= MAX_PATTERNS_OF_ALL + 12
 
 
 # -- in an application ---------------------------------------------------------------------------------
@@ -490,5 +712,5 @@ def test_counts_are_taken_once(event: Event) -> None:
     cache.get("a")
     taken = [use.take() for use in observed.uses()]
     assert sum(row.get(event, 0) for row in taken) == {"hit": 1, "miss": 3, "repeated": 2, "gone": 1,
-                                                     "write": 2}[event]  # fmt: skip
+                                                     "write": 2, "other": 0}[event]  # fmt: skip
     assert not any(use.take() for use in observed.uses())
