@@ -160,7 +160,7 @@ class ObservedCache:
             try:
                 use, number, _ = self._of(key)
                 pending = _PENDING.get()
-                if pending is not None and (self, number) in pending.loaded:
+                if pending is not None and pending.loaded and (self, number) in pending.loaded:
                     pending.loaded.discard((self, number))  # part of the look-up that missed
                 else:
                     use.hit()
@@ -231,15 +231,19 @@ class ObservedCache:
         """Return the counters of a key, its hash, and whether the hash identifies it."""
         kind: Any = type(key)
         try:
-            number, is_known = hash(key), kind.__hash__ is not object.__hash__
+            number = hash(key)
         except Exception as error:  # it has none
             raise_if_of_host(error)
-            number, is_known = hash(kind), False
-        use = self._by_hash.get(number) if is_known else None
-        if use is None:
-            use = self._use(pattern_of(key, words_in_source(3)))
-            if is_known and len(self._by_hash) < MAX_HASHES:
-                self._by_hash[number] = use
+            return self._use(pattern_of(key, words_in_source(3))), hash(kind), False
+        use = self._by_hash.get(number)
+        if use is not None:
+            return use, number, True
+        use, is_known = (
+            self._use(pattern_of(key, words_in_source(3))),
+            kind.__hash__ is not object.__hash__,
+        )
+        if is_known and len(self._by_hash) < MAX_HASHES:
+            self._by_hash[number] = use
         return use, number, is_known
 
     def _use(self, pattern: str) -> PatternUse:

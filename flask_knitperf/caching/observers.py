@@ -29,6 +29,8 @@ _MARK = "__knitperf_observed__"
 _ABSENT: Any = object()
 _PLAIN = (int, str, bytes, float, bool, tuple)
 """Types that are compared by value where a method returns one for a miss."""
+# looking up a member of an enumeration takes as long as a look-up in a dict
+_NOTHING, _THERE, _MISSING, _WRITTEN = Inner.NOTHING, Inner.THERE, Inner.MISSING, Inner.WRITTEN
 Method = Callable[..., Any]
 
 
@@ -186,18 +188,18 @@ def _mapping_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Meth
     def get_item_(self: Any, key: Any) -> Any:
         if (thread := get_ident()) in inside:
             value = get_item(self, key)
-            if inside[thread] is not Inner.WRITTEN:
-                inside[thread] = Inner.THERE
+            if inside[thread] is not _WRITTEN:
+                inside[thread] = _THERE
             return value
-        inside[thread] = Inner.NOTHING
+        inside[thread] = _NOTHING
         try:
             value = get_item(self, key)
         except KeyError:
             miss(key)
             raise
         finally:
-            inner = inside.pop(thread, Inner.NOTHING)
-        if inner is Inner.WRITTEN:  # by __missing__
+            inner = inside.pop(thread, _NOTHING)
+        if inner is _WRITTEN:  # by __missing__
             set_default_(key, False)
         else:
             hit(key)
@@ -206,10 +208,10 @@ def _mapping_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Meth
     def contains_(self: Any, key: Any) -> bool:
         if (thread := get_ident()) in inside:
             is_there = bool(contains_item(self, key))
-            if inside[thread] is not Inner.WRITTEN:
-                inside[thread] = Inner.THERE if is_there else Inner.MISSING
+            if inside[thread] is not _WRITTEN:
+                inside[thread] = _THERE if is_there else _MISSING
             return is_there
-        inside[thread] = Inner.NOTHING
+        inside[thread] = _NOTHING
         try:
             is_there = bool(contains_item(self, key))
         finally:
@@ -220,9 +222,9 @@ def _mapping_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Meth
     def set_item_(self: Any, key: Any, value: Any) -> None:
         if (thread := get_ident()) in inside:
             set_item(self, key, value)
-            inside[thread] = Inner.WRITTEN
+            inside[thread] = _WRITTEN
             return
-        inside[thread] = Inner.NOTHING
+        inside[thread] = _NOTHING
         try:
             set_item(self, key, value)
         finally:
@@ -240,15 +242,15 @@ def _mapping_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Meth
         def get(self: Any, key: Any, /, *args: Any, **kwargs: Any) -> Any:
             if (thread := get_ident()) in inside:
                 return get_value(self, key, *args, **kwargs)
-            inside[thread] = Inner.NOTHING
+            inside[thread] = _NOTHING
             try:
                 value = get_value(self, key, *args, **kwargs)
             finally:
-                inner = inside.pop(thread, Inner.NOTHING)
-            if inner is Inner.WRITTEN:
+                inner = inside.pop(thread, _NOTHING)
+            if inner is _WRITTEN:
                 set_default_(key, False)
-            elif inner is Inner.THERE or (
-                inner is Inner.NOTHING and value is not (args[0] if args else kwargs.get("default"))
+            elif inner is _THERE or (
+                inner is _NOTHING and value is not (args[0] if args else kwargs.get("default"))
             ):
                 hit(key)
             else:
@@ -263,12 +265,12 @@ def _mapping_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Meth
             if (thread := get_ident()) in inside:
                 return set_default(self, key, *args, **kwargs)
             was_there = dict.__contains__(self, key) if isinstance(self, dict) else None
-            inside[thread] = Inner.NOTHING
+            inside[thread] = _NOTHING
             try:
                 value = set_default(self, key, *args, **kwargs)
             finally:
-                inner = inside.pop(thread, Inner.NOTHING)
-            set_default_(key, inner is not Inner.WRITTEN if was_there is None else was_there)
+                inner = inside.pop(thread, _NOTHING)
+            set_default_(key, inner is not _WRITTEN if was_there is None else was_there)
             return value
 
         methods["setdefault"] = setdefault
@@ -284,7 +286,7 @@ def _other_methods(kind: type[Any], observed: ObservedCache) -> dict[str, Method
         def use(self: Any, *args: Any, **kwargs: Any) -> Any:
             if (thread := get_ident()) in inside:
                 return method(self, *args, **kwargs)
-            inside[thread] = Inner.NOTHING
+            inside[thread] = _NOTHING
             try:
                 return method(self, *args, **kwargs)
             finally:
@@ -363,7 +365,7 @@ def _pair(
         if (thread := get_ident()) in inside:
             return read(self, *args, **kwargs)
         key = args[0] if args else kwargs.get(read_key, _ABSENT)
-        inside[thread] = Inner.NOTHING
+        inside[thread] = _NOTHING
         try:
             value = read(self, *args, **kwargs)
         except KeyError:
@@ -389,7 +391,7 @@ def _pair(
         if (thread := get_ident()) in inside:
             return written(self, *args, **kwargs)
         key = args[0] if args else kwargs.get(written_key, _ABSENT)
-        inside[thread] = Inner.NOTHING
+        inside[thread] = _NOTHING
         try:
             result = written(self, *args, **kwargs)
         finally:
