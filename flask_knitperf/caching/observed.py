@@ -165,6 +165,7 @@ class ObservedCache:
                 else:
                     use.hit()
             except Exception as error:
+                raise_if_of_host(error)
                 self._end(error)
 
     def count_miss(self, key: Any, *, by_test: bool = False) -> None:
@@ -176,6 +177,7 @@ class ObservedCache:
                 if is_known:
                     self._missed(use, number, by_test)
             except Exception as error:
+                raise_if_of_host(error)
                 self._end(error)
 
     def count_write(self, key: Any) -> None:
@@ -187,6 +189,7 @@ class ObservedCache:
                 if is_known:
                     self._wrote(use, number)
             except Exception as error:
+                raise_if_of_host(error)
                 self._end(error)
 
     def count_set_default(self, key: Any, was_there: bool) -> None:
@@ -203,6 +206,7 @@ class ObservedCache:
                 ):
                     self.count_miss(key)
             except Exception as error:
+                raise_if_of_host(error)
                 self._end(error)
         self.count_write(key)
 
@@ -218,10 +222,10 @@ class ObservedCache:
                 if is_known and len(self._sought) < MAX_HASHES:
                     self._sought.add(number)
             except Exception as error:
+                raise_if_of_host(error)
                 self._end(error)
 
     def _end(self, error: Exception) -> None:
-        raise_if_of_host(error)
         self._is_on = False
         log.error(
             "flask_knitperf: cache %s is no longer observed", printable(self.name), exc_info=error
