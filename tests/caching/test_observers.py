@@ -205,7 +205,9 @@ def test_a_key_that_was_evicted_is_known_to_have_been_written() -> None:
     assert cache.get("a") is None
     assert events(observed) == {"miss": 1, "gone": 1, "write": 2}
     assert dict(cache.items()) == {"b": 2} == dict(zip(cache, cache.values(), strict=True))
-    assert events(observed) == {"miss": 1, "gone": 1, "write": 2, "other": 2}
+    counted = events(observed)
+    assert counted.pop("other") >= 2  # assertions may evaluate their operands again
+    assert counted == {"miss": 1, "gone": 1, "write": 2}
 
 
 @pytest.mark.parametrize("kind", [dict, lambda: cachetools.LRUCache(1_000)])
