@@ -59,16 +59,20 @@ class CacheUse:
         return sum(self.missed.values())
 
     @property
+    def lookups(self) -> int:
+        """Number of look-ups."""
+        return self.hits + self.misses
+
+    @property
     def hit_rate(self) -> float | None:
         """Share of look-ups that hit, ``None`` without any."""
-        lookups = self.hits + self.misses
-        return self.hits / lookups if lookups else None
+        return self.hits / self.lookups if self.lookups else None
 
     @property
     def attainable_rate(self) -> float | None:
         """Share of look-ups that would hit if there were room for all values, ``None`` without any."""
-        lookups = self.hits + self.misses
-        return (self.hits + self.missed[CacheEvent.CAPACITY]) / lookups if lookups else None
+        could_hit = self.hits + self.missed[CacheEvent.CAPACITY]
+        return could_hit / self.lookups if self.lookups else None
 
     @property
     def fault(self) -> str:
@@ -106,7 +110,7 @@ class Refusal:
 def cache_uses(readings: Readings) -> list[CacheUse]:
     """Return the use of each namespace, by the time that it saved, then by look-ups."""
     uses = [use for reading in readings.namespaces if (use := _use(reading)).is_used]
-    return sorted(uses, key=lambda use: (-(use.saved_s or 0.0), -use.hits - use.misses, use.name))
+    return sorted(uses, key=lambda use: (-(use.saved_s or 0.0), -use.lookups, use.name))
 
 
 def _use(reading: NamespaceReading) -> CacheUse:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..core.clock import NS_PER_MS, NS_PER_S
 from ..metrics.catalogue import PartKind, StatusClass
@@ -19,17 +19,16 @@ from ..metrics.histogram import Histogram
 from ..metrics.readings import Readings
 from ..metrics.readings.rows import EndpointReading
 from ..metrics.stack_trie import Trie
-from ..metrics.totals import Tally
-from . import observed_caches
+from ..metrics.totals import Pair, Tally
 from .callee_advice import Use
 from .file_reads import FileRead, file_reads
 from .hot_lines import Line
 from .leaks import Leak, leaks
-from .observed_caches import KeyMismatch
+from .observed_caches import KeyMismatch, mismatches, pattern_uses
 from .parts import Part, locate, parts
 from .scaling import ScalingLaw, scaling_law
 from .statements import Repeat, Statement, repeats, statements
-from .unkeyed_reads import UnkeyedReads, by_endpoint, unkeyed_reads
+from .unkeyed_reads import UnkeyedReads, unkeyed_reads
 from .waits import Wait, locate_waits, waits
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ class Distribution(NamedTuple):
 
 _NO_REQUESTS = Distribution([], [])
 _NO_STATUS = {status.value: 0 for status in StatusClass}
+
+OfEndpoint = TypeVar("OfEndpoint", KeyMismatch, UnkeyedReads)
 
 
 @dataclass(slots=True)
@@ -230,6 +231,14 @@ def _share(part: Tally, whole: Tally) -> float | None:
     return min(1.0, max(0.0, part.total / whole.total))
 
 
+def _by_endpoint(rows: Iterable[OfEndpoint]) -> dict[Pair, list[OfEndpoint]]:
+    """Return rows by endpoint and method."""
+    pairs: dict[Pair, list[OfEndpoint]] = {}
+    for row in rows:
+        pairs.setdefault((row.endpoint, row.method), []).append(row)
+    return pairs
+
+
 def endpoints(
     readings: Readings, settings: Settings, routes: Iterable[Route] = ()
 ) -> list[Endpoint]:
@@ -245,10 +254,8 @@ def endpoints(
     """
     distributions = _precompute(readings, settings)
     suspected, rules = leaks(readings), _rules(routes)
-    unkeyed = by_endpoint(unkeyed_reads(readings))
-    mismatched = observed_caches.by_endpoint(
-        observed_caches.mismatches(readings, observed_caches.pattern_uses(readings))
-    )
+    unkeyed = _by_endpoint(unkeyed_reads(readings))
+    mismatched = _by_endpoint(mismatches(readings, pattern_uses(readings)))
     rows = []
     for reading, distribution in zip(readings.endpoints, distributions, strict=True):
         row = _endpoint(readings, reading, settings)

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 
 from ..core.clock import NS_PER_S
 from ..core.units import count
-from ..metrics.catalogue import CACHE_MISMATCH, ObservedEvent
+from ..metrics.catalogue import ALL_KEYS, CACHE_MISMATCH, ObservedEvent
 from ..metrics.readings import Readings
-from ..metrics.totals import Pair
 from .caches import MIN_LOOKUPS, NEW_KEYS
 
 MIN_WRITES = 10
@@ -167,7 +166,7 @@ def by_cache(uses: Iterable[PatternUse]) -> dict[str, PatternUse]:
     """Return the use of all patterns of each cache, the most look-ups first."""
     caches: dict[str, PatternUse] = {}
     for use in uses:
-        caches.setdefault(use.cache, PatternUse(use.cache, "")).add(use)
+        caches.setdefault(use.cache, PatternUse(use.cache, ALL_KEYS)).add(use)
     return dict(sorted(caches.items(), key=lambda row: (-row[1].lookups, row[0])))
 
 
@@ -178,7 +177,7 @@ def mismatches(readings: Readings, uses: Iterable[PatternUse]) -> list[KeyMismat
     for note in readings.notes(CACHE_MISMATCH):
         key = note.key
         read, written = known.get((key.cache, key.read)), known.get((key.cache, key.written))
-        everything = known.get((key.cache, ""))
+        everything = known.get((key.cache, ALL_KEYS))
         if read is None or written is None or not _never_meet(read, written):
             continue
         if everything is not None and everything.others:  # values were read or written together
@@ -198,11 +197,3 @@ def _never_meet(read: PatternUse, written: PatternUse) -> bool:
     if read is written:  # the keys differ, and look alike
         return enough and not (read.hits or read.gone)
     return enough and not (read.hits or read.writes or written.lookups)
-
-
-def by_endpoint(rows: Iterable[KeyMismatch]) -> dict[Pair, list[KeyMismatch]]:
-    """Return the mismatches by endpoint and method."""
-    pairs: dict[Pair, list[KeyMismatch]] = {}
-    for row in rows:
-        pairs.setdefault((row.endpoint, row.method), []).append(row)
-    return pairs

@@ -92,12 +92,12 @@ def _p95_within(requests: Histogram, limit: float) -> bool:
 def _cache(seen: Seen) -> Measured:
     target = f"> {TARGET_HIT_RATE:.0%} of look-ups hit".replace("%", " %")
     total = total_use(cache_uses(seen.readings))
-    lookups, rate = total.hits + total.misses, total.hit_rate
-    if rate is None or lookups < MIN_LOOKUPS:
+    rate = total.hit_rate
+    if rate is None or total.lookups < MIN_LOOKUPS:
         return Measured(target, None, None)
     attainable = total.attainable_rate or 0.0
     actual = (
-        f"{plain(percent(rate))} of {plain(count(lookups, 'look-up'))}; "
+        f"{plain(percent(rate))} of {plain(count(total.lookups, 'look-up'))}; "
         f"{plain(percent(attainable))} with room for all values"
     )
     # where no cache of any size would meet the target, it is one for the look-ups that could hit

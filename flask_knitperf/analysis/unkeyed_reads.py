@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from ..caching.load_reads import Read, repair, unkeyed
 from ..metrics.catalogue import UNKEYED_READ
 from ..metrics.readings import Readings
-from ..metrics.totals import Pair
 
 
 @dataclass(slots=True)
@@ -63,11 +62,3 @@ def unkeyed_reads(readings: Readings) -> list[UnkeyedReads]:
         row.count = max(row.count, note.count)  # one load makes several reads
         row.seconds = max(row.seconds, note.weight)
     return sorted(rows.values(), key=lambda row: (-row.seconds, row.function, row.endpoint))
-
-
-def by_endpoint(rows: list[UnkeyedReads]) -> dict[Pair, list[UnkeyedReads]]:
-    """Return the reads by endpoint and method."""
-    pairs: dict[Pair, list[UnkeyedReads]] = {}
-    for row in rows:
-        pairs.setdefault((row.endpoint, row.method), []).append(row)
-    return pairs

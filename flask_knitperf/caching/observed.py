@@ -24,7 +24,7 @@ from ..core.code_locations import caller
 from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import create_lock
 from ..core.printable import printable
-from ..metrics.catalogue import CacheMismatchKey, ObservedEvent
+from ..metrics.catalogue import ALL_KEYS, CacheMismatchKey, ObservedEvent
 from ..recording.span import CURRENT, Span
 from .key_pattern import pattern_of, words_in_source
 
@@ -32,8 +32,6 @@ log = logging.getLogger("flask_knitperf")
 MAX_PATTERNS = 50
 """Number of patterns of one cache that are distinguished; the others count as :data:`OTHER_KEYS`."""
 OTHER_KEYS = "other keys"
-ALL_KEYS = ""
-"""Pattern of events that concern all keys."""
 MAX_HASHES = 20_000
 """Number of keys of one cache of which it is known whether they were looked up or written before."""
 _MAX_PENDING = 32

@@ -275,6 +275,7 @@ CACHE_MAPPED_BYTES = Meter(
 # bytes that all values of a worker may take
 CACHE_MAX_BYTES = Meter("cache.cache_max_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 
+ALL_KEYS = ""  # pattern of events that concern all keys of a cache
 # events of caches that the application has itself, by the pattern of their keys
 OBSERVED_CACHE = Meter("cache.observed", Kind.COUNTER, "1", ("cache", "pattern", "event"), 2000)
 # time between a missed look-up and the write of its value
