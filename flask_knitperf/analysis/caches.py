@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..core.clock import NS_PER_S
+from ..core.units import MB
 from ..metrics.catalogue import CACHE_MISSES, CACHE_REFUSAL, CacheEvent
 from ..metrics.readings import Readings
 from ..metrics.readings.rows import NamespaceReading
@@ -32,6 +33,7 @@ class CacheUse:
         saved_s: seconds that loading would have taken in their place; ``None`` where no load was
             measured, as those of values that the application puts into the cache.
         load_s: seconds of all loads.
+        verify_s: seconds of all loads that verified hits.
         events: number of all other events.
         entries: number of values now, ``None`` without a live worker.
         bytes: their estimated bytes, ``None`` without a live worker.
@@ -43,6 +45,7 @@ class CacheUse:
     hits: int
     saved_s: float | None
     load_s: float
+    verify_s: float = 0.0
     events: dict[CacheEvent, int] = field(default_factory=dict)
     entries: int | None = None
     bytes: int | None = None
@@ -73,6 +76,22 @@ class CacheUse:
         """Share of look-ups that would hit if there were room for all values, ``None`` without any."""
         could_hit = self.hits + self.missed[CacheEvent.CAPACITY]
         return could_hit / self.lookups if self.lookups else None
+
+    @property
+    def verified(self) -> int:
+        """Number of hits whose value was loaded again and compared."""
+        return self.events.get(CacheEvent.VERIFIED, 0)
+
+    @property
+    def differed(self) -> int:
+        """Number of verified hits that were out of date."""
+        return self.events.get(CacheEvent.DIFFERED, 0)
+
+    @property
+    def saved_s_per_mb(self) -> float | None:
+        """Saved seconds by MB of values, ``None`` where one of them is unknown."""
+        size = (self.bytes or 0) + (self.mapped or 0)
+        return self.saved_s / (size / MB) if self.saved_s is not None and size else None
 
     @property
     def fault(self) -> str:
@@ -118,6 +137,7 @@ def _use(reading: NamespaceReading) -> CacheUse:
     load_s = reading.loads.total / NS_PER_S
     return CacheUse(
         reading.namespace, hits, saved_s if saved_s or load_s or not hits else None, load_s,
+        reading.verifying.total / NS_PER_S,
         {event: reading.events.get(event, 0) for event in CacheEvent},
         _whole(reading.entries.values()), _whole(reading.bytes.values()),
         round(max(reading.mapped.values())) if reading.mapped else None,
@@ -136,7 +156,7 @@ def total_use(uses: Iterable[CacheUse]) -> CacheUse:
     saved = [use.saved_s for use in uses if use.saved_s is not None]
     return CacheUse(
         "", sum(use.hits for use in uses), sum(saved) if saved else None,
-        sum(use.load_s for use in uses),
+        sum(use.load_s for use in uses), sum(use.verify_s for use in uses),
         {event: sum(use.events.get(event, 0) for use in uses) for event in CacheEvent},
         _whole(use.entries for use in uses if use.entries is not None),
         _whole(use.bytes for use in uses if use.bytes is not None),

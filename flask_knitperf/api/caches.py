@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
+import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
+from ..caching.bypass import SLOW_PATH, bypass, is_bypassed
 from ..caching.call_keys import KeyOptions, name_of
 from ..caching.code_identity import CodeIdentity
 from ..caching.dependencies import AUTO, Dependency, declared
@@ -26,6 +28,7 @@ from ..caching.read_cache import ReadCache
 from ..caching.region import CacheCounts, Region, counts
 from ..caching.sharing import Host
 from ..caching.store import Store
+from ..caching.verification import Verification
 from ..core.errors import KnitPerfError
 from ..core.locks import create_lock
 from ..core.units import MB
@@ -48,6 +51,8 @@ DEFAULT_NAMESPACE = "default"
 DEFAULT_MAX_MB = 64.0
 MAX_PATTERNS_OF_ALL = 150
 """Number of patterns of keys that are distinguished, of all observed caches."""
+_PATIENCE_S = 5.0
+"""Seconds for which verification waits for a moment without another request in flight."""
 _MAX_ENDED = 1000
 """Number of functions whose counts are kept after they were freed, until they are published."""
 
@@ -104,6 +109,10 @@ class CacheOptimizer:
         self._ended: deque[Region] = deque(maxlen=_MAX_ENDED)  # of functions that were freed
         self._lock = create_lock()  # guards the set of functions
         self._reads: ReadCache | None = None
+        self._verification = Verification(
+            lambda: self._setting("cache_verify", 0), self._after_response, observer,
+            self._tracks_tables, time.monotonic, time.time, random.random,
+        )  # fmt: skip
         self._observed: dict[str, ObservedCache] = {}  # by name
         self._polled: list[PolledCache] = []
         self._patterns = 0  # that are distinguished, of all observed caches
@@ -127,6 +136,14 @@ class CacheOptimizer:
         value: T = default if session is None else getattr(session.settings, name)
         return value
 
+    def _after_response(self, job: Callable[[], None]) -> bool:
+        """Have a job run once a response was sent; return whether it will."""
+        session = self._resolve()
+        if session is None:
+            return False
+        session.recorder.after_response.add(job, _PATIENCE_S, only_sent=True)
+        return True
+
     def _tracks_tables(self) -> bool:
         """Return whether all writes of tables move versions from now on."""
         versions = self._invalidation.versions
@@ -148,7 +165,7 @@ class CacheOptimizer:
     def reads(self) -> ReadCache:
         """Results of the readers of pandas, for applications with ``KNITPERF_REUSE_READS``."""
         if self._reads is None:
-            self._reads = ReadCache(self._store, self._invalidation, _is_bypassed, host=self._host)
+            self._reads = ReadCache(self._store, self._invalidation, is_bypassed, host=self._host)
         return self._reads
 
     # -- functions -----------------------------------------------------------------------------------
@@ -230,8 +247,9 @@ class CacheOptimizer:
             depends=declared(depends),
         )  # fmt: skip
         cache = FunctionCache(
-            function, options, self._store, self._invalidation, _BYPASSES, _is_bypassed,
+            function, options, self._store, self._invalidation, SLOW_PATH, is_bypassed,
             observer=self._observer, host=self._host, tracks_tables=self._tracks_tables,
+            verification=self._verification,
         )  # fmt: skip
         wrapper: Any = cache.wrapper
         wrapper.__knitperf_cache__ = cache
@@ -251,18 +269,10 @@ class CacheOptimizer:
             )
         return tuple(one if callable(one) else self._vary[one] for one in chosen)
 
-    @contextmanager
-    def bypass(self) -> Iterator[None]:
+    @staticmethod
+    def bypass() -> AbstractContextManager[None]:
         """Call functions themselves within the block, and cache none of their results."""
-        before, marker = _BYPASS.get(), object()
-        try:
-            _BYPASSES.append(marker)
-            _BYPASS.set(True)
-            yield
-        finally:
-            _BYPASS.set(before)
-            if marker in _BYPASSES:
-                _BYPASSES.remove(marker)
+        return bypass()
 
     # -- values --------------------------------------------------------------------------------------
 
@@ -480,15 +490,6 @@ class CacheOptimizer:
             raise KnitPerfError(f"{name_of(function)} is not a cached function")
         bound = getattr(function, "__self__", None)
         return cache.explain(args if bound is None else (bound, *args), kwargs)
-
-
-_BYPASSES: list[Any] = []
-"""Not empty while any code bypasses the cache, and while loads run whose dependencies are detected."""
-_BYPASS: ContextVar[bool] = ContextVar("knitperf_bypass", default=False)
-
-
-def _is_bypassed() -> bool:
-    return _BYPASS.get()
 
 
 def _end(region: Region, orphans: deque[Region], ended: deque[Region]) -> None:

@@ -38,6 +38,8 @@ _WRAPPER = """
         and {p}now() < {p}entry.until and not {p}bypasses{unchanged}
     ):
         {p}entry.uses += 1
+        if {p}entry.uses >= {p}entry.verify_at:
+            {p}verify({p}entry, {p}key, {args}, {kwargs})
         {p}span = {p}current()
         if {p}span is not None:
             {p}parts = {p}span.parts
@@ -208,8 +210,8 @@ class CallKeys:
         """Return the wrapper of the function.
 
         Args:
-            environment: globals of the wrapper: ``get``, ``words``, ``index``, ``now``, ``bypasses`` and
-                ``miss``, without the prefix of its names. More are added.
+            environment: globals of the wrapper: ``get``, ``words``, ``index``, ``now``, ``bypasses``,
+                ``verify`` and ``miss``, without the prefix of its names. More are added.
             is_async: whether the wrapper is a coroutine function.
         """
         p = _PREFIX

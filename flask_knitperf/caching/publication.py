@@ -14,6 +14,7 @@ from ..core.clock import NS_PER_S
 from ..core.locks import create_reentrant_lock
 from ..metrics.catalogue import (
     CACHE_BYTES,
+    CACHE_DIFFERENCE,
     CACHE_ENTRIES,
     CACHE_EVENT,
     CACHE_HIT,
@@ -22,11 +23,13 @@ from ..metrics.catalogue import (
     CACHE_MAX_BYTES,
     CACHE_MISMATCH,
     CACHE_REFUSAL,
+    CACHE_VERIFY,
     MAX_NAMESPACES,
     OBSERVED_CACHE,
     OBSERVED_LOAD,
     UNKEYED_READ,
     CacheEvent,
+    DifferenceKey,
     NoDetail,
     RefusalKey,
     UnkeyedReadKey,
@@ -36,11 +39,13 @@ from ..metrics.log_format import Observation
 from ..recording.recorder import Recorder
 from .observed import ObservedCache, PolledCache
 from .refusals import Refusals
-from .region import Entry, Region
+from .region import Difference, Entry, Region
 from .store import Store
 
 MAX_SHARE = 1 / 500
 """Share of a core that publication may take: a cache with many entries publishes less often."""
+MAX_SOURCE = 300
+"""Number of characters of the name of a file that are published."""
 
 _SIZE_METERS = (CACHE_ENTRIES, CACHE_BYTES, CACHE_MAPPED_BYTES)  # in the order of _Size
 
@@ -106,6 +111,7 @@ class CachePublisher:
                 increases[name].update(region.unpublished(entries))
                 sizes[name] = sizes[name].plus(entries)
                 self._note(name, region.take_refusals())
+                self._note_differences(name, region.take_differences())
             observations = [
                 observation
                 for name, increase in increases.items()
@@ -133,9 +139,9 @@ class CachePublisher:
             observations.append((series(CACHE_HIT, name), 1, float(saved_ns)))
         if hits > 1:  # the first carries the sum, these only the count
             observations.append((series(CACHE_HIT, name), hits - 1, 0.0))
-        if increase["load_seconds"]:
-            load_ns = round(increase["load_seconds"] * 1e9)
-            observations.append((series(CACHE_LOAD, name), 1, float(load_ns)))
+        for meter, count in ((CACHE_LOAD, "load_seconds"), (CACHE_VERIFY, "verify_seconds")):
+            if increase[count]:
+                observations.append((series(meter, name), 1, float(round(increase[count] * 1e9))))
         observations += [
             (series(CACHE_EVENT, name, event), int(increase[event]), 1.0)
             for event in CacheEvent if increase[event]
@@ -182,6 +188,13 @@ class CachePublisher:
             )
             self._recorder.note(UNKEYED_READ, key, seconds, NoDetail(), count)
 
+    def _note_differences(self, name: str, differences: Mapping[Difference, int]) -> None:
+        for one, count in differences.items():
+            key = DifferenceKey(
+                one.endpoint, one.method, name, one.function, one.kind, one.source[:MAX_SOURCE]
+            )
+            self._recorder.note(CACHE_DIFFERENCE, key, count, NoDetail(), count)
+
     def _drop_inherited(self) -> None:
         """In a forked child, drop what the parent has counted: it publishes that itself."""
         pid = self._recorder.clock.pid()
@@ -191,6 +204,7 @@ class CachePublisher:
         for region in self._regions():
             region.unpublished(list(region.entries.values()))
             region.take_refusals()
+            region.take_differences()
         for cache in self._observed():
             for use in cache.uses():
                 use.take()

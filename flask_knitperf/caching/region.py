@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
     from .dependencies import Sources
 
 from ..core.locks import create_reentrant_lock
-from ..metrics.catalogue import CacheEvent
+from ..metrics.catalogue import CacheEvent, DifferenceKind
 from .frame_copies import is_shallow
 from .refusals import Refusals
 
@@ -50,6 +50,7 @@ class Entry:
         used_at: monotonic time in seconds at which uses were last folded.
         born: monotonic time in seconds at which it was stored.
         place: index in the store's list, -1 while it is not stored.
+        verify_at: number of uses from which a hit is verified, infinite for none.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Entry:
         "used_at",
         "uses",
         "value",
+        "verify_at",
         "versions",
     )  # fmt: skip
 
@@ -95,7 +97,7 @@ class Entry:
         self.epoch, self.slots, self.versions = epoch, slots, versions
         self.uses, self.rate, self.uncounted = 0, 1.0, 0.0
         self.folded_at = self.used_at = self.born = 0.0
-        self.place = -1
+        self.place, self.verify_at = -1, math.inf
 
     def set_value(
         self, value: Any, copy: Callable[[Any], Any] | None, size: int, mapped: int = 0
@@ -150,6 +152,24 @@ class Entry:
             return is_first
 
 
+class Difference(NamedTuple):
+    """Cause for which verified hits differed from a new load.
+
+    Attributes:
+        endpoint: of the request.
+        method: of the request.
+        function: module and name of the function.
+        kind: the cause.
+        source: the file or table that the new load read besides, empty where there is none.
+    """
+
+    endpoint: str
+    method: str
+    function: str
+    kind: DifferenceKind
+    source: str
+
+
 class CacheCounts(TypedDict):
     """Statistics of one namespace.
 
@@ -177,6 +197,9 @@ class CacheCounts(TypedDict):
         saved_seconds: time that loading would have taken in place of the hits; 0 for values of ``put``,
             whose time is unknown.
         evicted: values that were removed for want of room.
+        verified: hits whose value was loaded again and compared.
+        differed: those of them whose value had changed.
+        verify_seconds: total time that this took.
     """
 
     entries: int
@@ -200,11 +223,16 @@ class CacheCounts(TypedDict):
     load_seconds: float
     saved_seconds: float
     evicted: int
+    verified: int
+    differed: int
+    verify_seconds: float
 
 
+MAX_DIFFERENCES = 50
+"""Number of causes of differences of a region that are distinguished between two publications."""
 MAX_REMOVED = 20_000
 """Number of removed keys of a region of which it is known why they were removed."""
-_COUNTERS = (*(event.value for event in CacheEvent), "load_seconds")
+_COUNTERS = (*(event.value for event in CacheEvent), "load_seconds", "verify_seconds")
 
 
 class Region:
@@ -219,6 +247,7 @@ class Region:
         unkeyed_reads: call sites of the request data that the latest load read and its key lacks.
         is_measured: whether the cost of its entries is the measured time of a load.
         refusals: results that were not cached, since they were last published.
+        differences: number of values that differed from a new load, since they were last published.
     """
 
     __slots__ = (
@@ -226,6 +255,7 @@ class Region:
         "_published",
         "_removed",
         "_saved_s",
+        "differences",
         "entries",
         "is_measured",
         "namespace",
@@ -243,8 +273,9 @@ class Region:
         self._removed: dict[int, CacheEvent] = {}  # why, by hash of the key
         self._hits = self.cold = self.capacity = self.expired = self.invalidated = self.early = 0
         self.bypassed = self.refused = self.unkeyed = self.shared_loads = self.stale = 0
-        self.fetched = self.evicted = 0
-        self._saved_s = self.load_seconds = 0.0
+        self.fetched = self.evicted = self.verified = self.differed = 0
+        self._saved_s = self.load_seconds = self.verify_seconds = 0.0
+        self.differences: dict[Difference, int] = {}
         self.routing: tuple[str, ...] = ()
         self.unkeyed_reads: dict[tuple[str, str], str] = {}
 
@@ -259,10 +290,23 @@ class Region:
         setattr(self, reason, getattr(self, reason) + 1)
         return reason
 
+    def count_difference(self, difference: Difference) -> None:
+        """Count a value that differed from a new load."""
+        self.differed += 1
+        known = self.differences
+        if difference in known or len(known) < MAX_DIFFERENCES:
+            known[difference] = known.get(difference, 0) + 1
+
+    def take_differences(self) -> dict[Difference, int]:
+        """Return the values that differed since the previous call."""
+        differences, self.differences = self.differences, {}
+        return differences
+
     def fold(self, entry: Entry) -> int:
         """Add the hits of an entry since its latest fold; return their number."""
         uses = entry.uses
         entry.uses -= uses  # a hit in between stays counted
+        entry.verify_at -= uses
         self._hits += uses
         if self.is_measured:
             self._saved_s += uses * entry.cost
@@ -326,4 +370,6 @@ def counts(regions: Iterable[Region]) -> CacheCounts:
         "invalidated": row["invalidated"], "early": row["early"], "bypassed": row["bypassed"],
         "refused": row["refused"], "unkeyed": row["unkeyed"], "shared_loads": row["shared_loads"],
         "stale": row["stale"], "load_seconds": row["load_seconds"], "evicted": row["evicted"],
+        "verified": row["verified"], "differed": row["differed"],
+        "verify_seconds": row["verify_seconds"],
     }  # fmt: skip

@@ -12,7 +12,7 @@ The rules are those of a shared cache (RFC 9111, section 3), except that expiry 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -92,6 +92,16 @@ def _isolate_result(value: Any, request: CurrentRequest) -> Isolated:
     _check_view_result(value)
     parts, rest = _parts(value[0]), isolate(value[1:])
     return Isolated((parts, rest), _response_tuple, size_of((parts,)) + rest.size)
+
+
+def comparable(value: Any, copy: Callable[[Any], Any] | None) -> Any:
+    """Return a value in a form that can be compared: parts of a response, else as a caller gets it.
+
+    Args:
+        value: in the form in which it is cached.
+        copy: returns a copy for one caller, ``None`` where the value is immutable.
+    """
+    return value if copy in (None, _response, _response_tuple) else copy(value)
 
 
 def _response(parts: ResponseParts) -> Any:

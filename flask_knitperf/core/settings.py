@@ -292,6 +292,11 @@ OPTIONS = (
            "Size in bytes from which a cached value lies in a file too, which all workers map."),
     Option("CACHE_SHARED_MAX_MB", 512.0, *_number(0),
            "MB of disk that these files may take; `0` shares none."),
+    Option("CACHE_VERIFY", 1000, *_whole(0, 1 << 40),
+           "Mean number of hits of cached functions of which one is loaded again after its response was "
+           "sent, and compared; `0` verifies none."),
+    Option("CACHE_STALE_BUDGET", 0.05, *_number(0, 1),
+           "Share of hits that may be out of date, of cached functions with a `ttl`."),
     Option("IGNORE_PATHS", (), "must be a list of paths that start with /", _paths,
            "Requests whose path starts with one of these are not recorded."),
     Option("LONG_POLLS", (), "must be a list of endpoints", _names,
@@ -375,6 +380,8 @@ class Settings(NamedTuple):
     cache_max_mb: float
     cache_share_bytes: int
     cache_shared_max_mb: float
+    cache_verify: int
+    cache_stale_budget: float
     ignore_paths: tuple[str, ...]
     long_polls: tuple[str, ...]
     url_prefix: str

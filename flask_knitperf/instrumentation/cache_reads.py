@@ -14,10 +14,12 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NamedTuple
 
+from flask import current_app
 from flask.globals import _cv_app, _cv_request
 
 from ..caching.cacheability import OBSERVED
@@ -385,6 +387,15 @@ class FlaskReads:
             return ("", "") if span is None else endpoint_of(span)
         finally:
             _READING.reset(token)
+
+    def copy_request(self) -> AbstractContextManager[Any] | None:
+        """Return a context that is a copy of the current request, ``None`` where no request runs."""
+        context = _cv_request.get(None)
+        return None if context is None else context.copy()
+
+    def synchronous(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that returns the result of a function, or of a coroutine function."""
+        return current_app.ensure_sync(function)
 
 
 def _is_decorated(view: Any, function: Callable[..., Any]) -> bool:

@@ -171,6 +171,8 @@ class CacheEvent(StrEnum):
     FETCHED = "fetched"  # a hit whose value another process had loaded
     STALE = "stale"  # a hit that returned an expired value
     EVICTED = "evicted"  # a value that was removed for want of room
+    VERIFIED = "verified"  # a hit whose value was loaded again and compared
+    DIFFERED = "differed"  # one of those: the new load had another result
 
 
 CACHE_MISSES = (
@@ -265,6 +267,8 @@ CACHE_HIT = Meter("cache.cache_hit", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPA
 CACHE_LOAD = Meter("cache.cache_load", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPACES + 1)
 # all other events
 CACHE_EVENT = Meter("cache.cache_event", Kind.COUNTER, "1", (*_NAMESPACE, "event"), 2000)
+# time of loads that verify hits; an observation is the sum of those since the previous one
+CACHE_VERIFY = Meter("cache.cache_verify", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPACES + 1)
 # values in the cache now, and their estimated bytes
 CACHE_ENTRIES = Meter("cache.cache_entries", Kind.GAUGE, "1", _NAMESPACE, MAX_NAMESPACES + 1)
 CACHE_BYTES = Meter("cache.cache_bytes", Kind.GAUGE, "bytes", _NAMESPACE, MAX_NAMESPACES + 1)
@@ -499,6 +503,35 @@ class RefusalKey(NamedTuple):
     reason: str
 
 
+class DifferenceKind(StrEnum):
+    """Causes of a difference between a cached value and a new load."""
+
+    UNDECLARED = "undeclared"  # it reads a file or table that its option ``depends`` lacks
+    UNREPEATABLE = "unrepeatable"  # two loads one after the other differ
+    AGED = "aged"  # it has a TTL, and its source changed before that
+    UNEXPLAINED = "unexplained"  # it never expires, and reads nothing that could be detected
+
+
+class DifferenceKey(NamedTuple):
+    """Key of CACHE_DIFFERENCE.
+
+    Attributes:
+        endpoint: of the request.
+        method: of the request.
+        namespace: of the cached function.
+        function: module and name of the function.
+        kind: the cause.
+        source: the file or table that the new load read besides, empty where there is none.
+    """
+
+    endpoint: str
+    method: str
+    namespace: str
+    function: str
+    kind: str
+    source: str
+
+
 class CacheMismatchKey(NamedTuple):
     """Key of CACHE_MISMATCH.
 
@@ -555,6 +588,8 @@ FREEZE = Evidence("evidence.freeze", FreezeKey, FreezeDetail)
 RELIEF = Evidence("evidence.relief", ReliefKey, ReliefDetail)
 # results that were not cached for another reason than UNKEYED_READ; weight: their number
 CACHE_REFUSAL = Evidence("evidence.cache_refusal", RefusalKey, NoDetail)
+# hits that were verified and differed from a new load; weight: their number
+CACHE_DIFFERENCE = Evidence("evidence.cache_difference", DifferenceKey, NoDetail)
 # writes that follow a missed look-up of another key; weight: seconds between the two
 CACHE_MISMATCH = Evidence("evidence.cache_mismatch", CacheMismatchKey, NoDetail)
 # reads of request data that the key of a cached function lacks; weight: seconds of the loads

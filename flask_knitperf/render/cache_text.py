@@ -49,6 +49,16 @@ def worth(total: CacheFigures) -> str:
     )
 
 
+def verified(row: CacheFigures) -> str:
+    """Return the share of verified hits that were out of date, with its interval."""
+    share = row["stale_share"]
+    if share is None:
+        return "no hit verified"
+    hits = count(row["verified"], "verified hit")
+    likely = f"likely {percent(share['low'])} to {percent(share['high'])}"
+    return f"{percent(share['share'])} of {hits} ({likely})"
+
+
 def missed(total: CacheFigures) -> list[tuple[str, int, float]]:
     """Return reason, number and share of the look-ups that missed, the most frequent first."""
     counts: dict[str, int] = {**total["missed"]}  # type: ignore[dict-item]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent
 from . import Values
-from .cache_text import MISSES, evicted, missed, more_namespaces, worth
+from .cache_text import MISSES, evicted, missed, more_namespaces, verified, worth
 from .html_times import period
 from .wording import mb
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         KeyMismatchRow,
         NamespaceRow,
         ObservedCacheRow,
+        StaleValuesRow,
         UnkeyedReadsRow,
     )
 
@@ -44,6 +45,7 @@ def cache(document: CacheReport) -> Values:
         "per_user": [_unkeyed_reads(row) for row in document["per_user"]],
         "rows": [_namespace(row) for row in document["namespaces"]],
         "observed": [_observed(row) for row in document["observed"]],
+        "stale_values": [_stale_values(row) for row in document["stale_values"]],
         "mismatches": [_mismatch(row) for row in document["mismatches"]],
         "missed": [
             {"reason": reason, "count": count(n, "look-up"), "percent": percent(share),
@@ -85,6 +87,8 @@ def _namespace(row: NamespaceRow) -> Values:
             ("Values now", number(row["entries"])),
             *([("Shared by workers", mb(row["shared_mb"]))] if row["shared_mb"] else []),
             *((name, number(n)) for name, n in others if n),
+            *([("Saved per MB", _seconds(row["saved_s_per_mb"]))] if row["saved_s_per_mb"] else []),
+            *([("Out of date", verified(row))] if row["verified"] else []),
         ],
     }  # fmt: skip
 
@@ -110,6 +114,15 @@ def _mismatch(row: KeyMismatchRow) -> Values:
         "results": count(row["count"], "load was in vain", "loads were in vain"),
         "loading": _seconds(row["load_s"]),
     }
+
+
+def _stale_values(row: StaleValuesRow) -> Values:
+    return {
+        **row,
+        "title": title(row["endpoint"]) if row["endpoint"] else "",
+        "results": count(row["count"], "verified hit was out of date",
+                         "verified hits were out of date"),
+    }  # fmt: skip
 
 
 def _unkeyed_reads(row: UnkeyedReadsRow) -> Values:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number, percent
-from .cache_text import evicted, missed, more_namespaces, nothing, worth
+from .cache_text import evicted, missed, more_namespaces, nothing, verified, worth
 from .layout import Section, document, table, wrap
 from .wording import mb, period
 
@@ -27,6 +27,10 @@ def cache(report: CacheReport, width: int = 80) -> str:
         ]),
         Section("", wrap(worth(total) if rows else nothing(report), width, then="")),
         Section("READS OF ONE USER'S DATA", _per_user(report["per_user"], width)),
+        Section("OUT OF DATE", [
+            line for row in report["stale_values"]
+            for line in wrap(f"{row['text']} {row['recommendation']}", width)
+        ]),
         Section("CACHES THAT NEVER HIT", [
             line for row in report["mismatches"]
             for line in wrap(f"{row['text']} {row['recommendation']}", width)
@@ -54,7 +58,13 @@ def _namespaces(rows: list[NamespaceRow], width: int) -> list[str]:
           mb(row["mb"])) for row in rows),
         width,
     )  # fmt: skip
-    return lines + _faults([(row["namespace"], row["fault"]) for row in rows], width)
+    checked = [
+        line
+        for row in rows
+        if row["verified"]
+        for line in wrap(f"{row['namespace']}: {verified(row)} were out of date.", width)
+    ]
+    return lines + _faults([(row["namespace"], row["fault"]) for row in rows], width) + checked
 
 
 def _faults(rows: Iterable[tuple[str, str | None]], width: int) -> list[str]:

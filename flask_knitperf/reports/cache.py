@@ -13,8 +13,10 @@ from ..analysis.observed_caches import (
     mismatches,
     pattern_uses,
 )
+from ..analysis.stale_values import StaleValues, stale_values
 from ..analysis.unkeyed_reads import UnkeyedReads, unkeyed_reads
 from ..caching.load_reads import expression
+from ..core.intervals import wilson_interval
 from ..core.settings import Settings
 from ..core.units import MB
 from ..metrics.catalogue import MAX_NAMESPACES, CacheEvent
@@ -51,6 +53,7 @@ def build_cache_report(window: Window, settings: Settings, now: float) -> types.
             for row in refusals(readings)
         ],
         "per_user": [_unkeyed_reads(row) for row in unkeyed_reads(readings)],
+        "stale_values": [_stale_values(row) for row in stale_values(readings, settings)],
         "observed": _observed(observed),
         "mismatches": [_mismatch(row) for row in mismatches(readings, observed)],
         "workers": _workers(snapshot),
@@ -82,9 +85,40 @@ def _figures(use: CacheUse) -> types.CacheFigures:
         "fetched": events[CacheEvent.FETCHED],
         "stale": events[CacheEvent.STALE],
         "evicted": events[CacheEvent.EVICTED],
+        "saved_s_per_mb": rounded(use.saved_s_per_mb, 3),
+        "verified": use.verified,
+        "differed": use.differed,
+        "stale_share": _stale_share(use),
+        "verify_s": rounded(use.verify_s, 6),
         "entries": use.entries,
         "mb": _mb(use.bytes),
         "shared_mb": _mb(use.mapped),
+    }
+
+
+def _stale_share(use: CacheUse) -> types.StaleShare | None:
+    if not use.verified:
+        return None
+    low, high = wilson_interval(use.differed, use.verified)
+    return {
+        "share": rounded(use.differed / use.verified, 4),
+        "low": rounded(low, 4),
+        "high": rounded(high, 4),
+    }
+
+
+def _stale_values(row: StaleValues) -> types.StaleValuesRow:
+    return {
+        "endpoint": row.endpoint or None,
+        "method": row.method or None,
+        "namespace": row.namespace,
+        "function": row.function,
+        "kind": row.kind,
+        "source": row.source or None,
+        "count": row.count,
+        "verified": row.use.verified,
+        "text": f"{row.text}.",
+        "recommendation": f"{row.repair}.",
     }
 
 

@@ -160,9 +160,9 @@ class Readings:
         events: dict[str, dict[str, int]] = {}
         for (name, event), counted in self._totals.tallied(self._rows(catalogue.CACHE_EVENT)):
             events.setdefault(name, {})[event] = counted.count
-        hits, loads = (
+        hits, loads, verifying = (
             self._totals.tallies(self._rows(meter))
-            for meter in (catalogue.CACHE_HIT, catalogue.CACHE_LOAD)
+            for meter in (catalogue.CACHE_HIT, catalogue.CACHE_LOAD, catalogue.CACHE_VERIFY)
         )
         entries, sizes, mapped = (
             {labels[0]: self._totals.gauges([(labels, row)]) for labels, row in self._rows(meter)}
@@ -174,7 +174,8 @@ class Readings:
         )
         return [
             NamespaceReading(
-                name, hits.get(name, NOTHING), loads.get(name, NOTHING), events.get(name, {}),
+                name, hits.get(name, NOTHING), loads.get(name, NOTHING),
+                verifying.get(name, NOTHING), events.get(name, {}),
                 entries.get(name, {}), sizes.get(name, {}), mapped.get(name, {}),
             )
             for name in {**hits, **loads, **events, **entries}

@@ -190,6 +190,7 @@ class NamespaceReading(NamedTuple):
         namespace: its name.
         hits: with the nanoseconds that loading would have taken in their place.
         loads: nanoseconds of all loads.
+        verifying: nanoseconds of all loads that verify hits.
         events: number of all other events; see :class:`..catalogue.CacheEvent`.
         entries: number of values by live worker.
         bytes: estimated bytes of the values by live worker.
@@ -199,6 +200,7 @@ class NamespaceReading(NamedTuple):
     namespace: str
     hits: Tally
     loads: Tally
+    verifying: Tally
     events: Mapping[str, int]
     entries: Mapping[str, float]
     bytes: Mapping[str, float]

@@ -15,6 +15,14 @@ class MissedLookups(TypedDict):
     early: Annotated[Count, Field("loaded again shortly before they expired")]
 
 
+class StaleShare(TypedDict):
+    """Share of the verified hits that were out of date."""
+
+    share: Share
+    low: Annotated[Share, Field("lower bound of its 95 % confidence interval")]
+    high: Annotated[Share, Field("upper bound")]
+
+
 class CacheFigures(TypedDict):
     """Use of the cache in the window, by all workers."""
 
@@ -43,6 +51,13 @@ class CacheFigures(TypedDict):
     fetched: Annotated[Count, Field("hits whose value another process had loaded")]
     stale: Annotated[Count, Field("hits that returned an expired value")]
     evicted: Annotated[Count, Field("values that were removed for want of room")]
+    saved_s_per_mb: Annotated[
+        float | None, Field("saved_s by MB of the values now; null where one of them is unknown")
+    ]
+    verified: Annotated[Count, Field("hits whose value was loaded again and compared")]
+    differed: Annotated[Count, Field("of those, the ones that were out of date")]
+    stale_share: Annotated[StaleShare | None, Field("null where none was verified")]
+    verify_s: Annotated[Seconds, Field("time of the loads that verified them")]
     entries: Annotated[Count | None, Field("values now; null without a live worker")]
     mb: Annotated[
         Megabytes | None, Field("estimated size of the values now; null without a live worker")
@@ -85,6 +100,25 @@ class UnkeyedReadsRow(TypedDict):
     reads: Annotated[list[UnkeyedReadRow], Field("those of the longest loads first")]
     count: Annotated[Positive, Field("results that were not cached")]
     load_s: Annotated[Seconds, Field("time of their loads")]
+    text: str
+    recommendation: str
+
+
+class StaleValuesRow(TypedDict):
+    """A cached function whose verified hits were out of date."""
+
+    endpoint: str | None
+    method: str | None
+    namespace: str
+    function: Annotated[str, Field("its module and name")]
+    kind: Annotated[
+        str,
+        Field("undeclared: it reads a file or table that depends lacks; unrepeatable: each load "
+              "differs; aged: more often than KNITPERF_CACHE_STALE_BUDGET within its ttl; unexplained"),
+    ]  # fmt: skip
+    source: Annotated[str | None, Field("the file or table that only the new load has read")]
+    count: Positive
+    verified: Annotated[Positive, Field("verified hits of the namespace")]
     text: str
     recommendation: str
 
@@ -163,6 +197,7 @@ class CacheReport(TypedDict):
     ]
     refusals: Annotated[list[RefusalRow], Field("by number; without those in per_user")]
     per_user: Annotated[list[UnkeyedReadsRow], Field("by time of the loads")]
+    stale_values: Annotated[list[StaleValuesRow], Field("the most frequent first")]
     observed: Annotated[
         list[ObservedCacheRow], Field("caches of the application itself, the most look-ups first")
     ]
