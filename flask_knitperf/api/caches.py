@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
 from ..caching.bypass import SLOW_PATH, bypass, is_bypassed
 from ..caching.call_keys import KeyOptions, name_of
@@ -20,6 +20,7 @@ from ..caching.function_cache import FunctionCache
 from ..caching.host_values import HostValues
 from ..caching.invalidation import Invalidation
 from ..caching.key_value_cache import KeyValueCache
+from ..caching.lifetimes import TTLAdvice
 from ..caching.load_reads import NO_OBSERVER, ReadObserver
 from ..caching.observed import ObservedCache, PolledCache
 from ..caching.observers import observe, observe_class
@@ -28,6 +29,7 @@ from ..caching.read_cache import ReadCache
 from ..caching.region import CacheCounts, Region, counts
 from ..caching.sharing import Host
 from ..caching.store import Store
+from ..caching.ttl_tuning import DEFAULT_BUDGET, StalePrice
 from ..caching.verification import Verification
 from ..core.errors import KnitPerfError
 from ..core.locks import create_lock
@@ -109,6 +111,7 @@ class CacheOptimizer:
         self._ended: deque[Region] = deque(maxlen=_MAX_ENDED)  # of functions that were freed
         self._lock = create_lock()  # guards the set of functions
         self._reads: ReadCache | None = None
+        self._prices = StalePrice(self._stale_budget), StalePrice(self._stale_budget)
         self._verification = Verification(
             lambda: self._setting("cache_verify", 0), self._after_response, observer,
             self._tracks_tables, time.monotonic, time.time, random.random,
@@ -135,6 +138,9 @@ class CacheOptimizer:
         session = self._resolve()
         value: T = default if session is None else getattr(session.settings, name)
         return value
+
+    def _stale_budget(self) -> float:
+        return self._setting("cache_stale_budget", DEFAULT_BUDGET)
 
     def _after_response(self, job: Callable[[], None]) -> bool:
         """Have a job run once a response was sent; return whether it will."""
@@ -175,7 +181,8 @@ class CacheOptimizer:
 
     @overload
     def cached(
-        self, function: None = None, *, namespace: str | None = None, ttl: float | None = None,
+        self, function: None = None, *, namespace: str | None = None,
+        ttl: float | Literal["auto"] | None = None,
         tags: Iterable[str] = (), key: Callable[..., Any] | None = None, ignore: Iterable[str] = (),
         vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
@@ -185,8 +192,9 @@ class CacheOptimizer:
 
     def cached(
         self, function: Callable[..., Any] | None = None, *, namespace: str | None = None,
-        ttl: float | None = None, tags: Iterable[str] = (), key: Callable[..., Any] | None = None,
-        ignore: Iterable[str] = (), vary: str | Callable[[], Any] | Iterable[Any] = (),
+        ttl: float | Literal["auto"] | None = None, tags: Iterable[str] = (),
+        key: Callable[..., Any] | None = None, ignore: Iterable[str] = (),
+        vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
         stale_if_error: float = 0.0, early: float = 0.0, share: bool | None = None,
         depends: Depends = AUTO,
@@ -202,7 +210,8 @@ class CacheOptimizer:
         Args:
             function: the function; without one the result is a decorator with these options.
             namespace: name for statistics and :meth:`invalidate`; that of the function by default.
-            ttl: seconds until a value expires; never by default.
+            ttl: seconds until a value expires; never by default. ``"auto"`` tunes the lifetime of each
+                value, see :meth:`optimize_ttl`.
             tags: names by which :meth:`invalidate` finds its values too.
             key: called with the arguments; its result is the key in place of them.
             ignore: names of parameters that the result does not depend on.
@@ -236,7 +245,7 @@ class CacheOptimizer:
             )
         options = Options(
             namespace=name_of(function) if namespace is None else _text("namespace", namespace),
-            ttl=_seconds("ttl", math.inf if ttl is None else ttl, positive=True),
+            ttl=_lifetime(ttl), auto_ttl=ttl == "auto",
             tags=_texts("tags", tags), keys=KeyOptions(
                 key, frozenset(_texts("ignore", ignore)), self._varied(vary)
             ),
@@ -249,7 +258,7 @@ class CacheOptimizer:
         cache = FunctionCache(
             function, options, self._store, self._invalidation, SLOW_PATH, is_bypassed,
             observer=self._observer, host=self._host, tracks_tables=self._tracks_tables,
-            verification=self._verification,
+            verification=self._verification, prices=self._prices,
         )  # fmt: skip
         wrapper: Any = cache.wrapper
         wrapper.__knitperf_cache__ = cache
@@ -459,6 +468,18 @@ class CacheOptimizer:
 
     get_statistics = get_cache_statistics
 
+    def optimize_ttl(self) -> list[TTLAdvice]:
+        """Return the outcome of the lifetimes of each cached function, and that of tuned ones.
+
+        With ``ttl="auto"`` they are tuned already: the lifetime of a value follows from its rate of
+        changes, its rate of calls and the time of its load, so that the share of hits that are out of
+        date stays within ``KNITPERF_CACHE_STALE_BUDGET``. Nothing is changed by this call.
+        """
+        with self._lock:
+            functions = list(self._functions)
+        advice = [cache.lifetimes.advice() for cache in functions]
+        return sorted(advice, key=lambda row: (row["namespace"], row["function"]))
+
     def _regions(self) -> list[Region]:
         regions = list(self._values.regions.values())
         regions += [] if self._reads is None else [self._reads.region]
@@ -503,6 +524,13 @@ def _seconds(name: str, value: Any, *, positive: bool = False) -> float:
     if not valid or (positive and value == 0):
         raise KnitPerfError(f"{name} must be a number of seconds above 0, not {value!r}")
     return float(value)
+
+
+def _lifetime(ttl: Any) -> float:
+    """Return the seconds of the option ``ttl``; infinite where it is tuned."""
+    if isinstance(ttl, str) and ttl != "auto":
+        raise KnitPerfError(f'ttl must be a number of seconds above 0, or "auto", not {ttl!r}')
+    return math.inf if ttl in (None, "auto") else _seconds("ttl", ttl, positive=True)
 
 
 def _number(name: str, value: Any) -> float:

@@ -17,6 +17,7 @@ from .cacheability import NotCacheable
 from .call_keys import CallKeys, name_of
 from .dependencies import CHECK_S, Problem
 from .early_refresh import refresh_time
+from .lifetimes import Lifetimes
 from .load import Load
 from .load_reads import Read, ReadObserver, description, repair, unkeyed
 from .lookup import Lookup
@@ -45,6 +46,7 @@ class Admission:
         observer: returns the endpoint of the current request.
         clock: returns monotonic time in seconds.
         draw: returns random numbers of at least 0 and below 1.
+        lifetimes: of the values.
 
     Attributes:
         sharing: shares values with other processes, ``None`` to share none.
@@ -54,9 +56,11 @@ class Admission:
     def __init__(
         self, region: Region, store: Store, options: Options, keys: CallKeys, lookup: Lookup,
         observer: ReadObserver, clock: Callable[[], float], draw: Callable[[], float],
+        lifetimes: Lifetimes,
     ) -> None:  # fmt: skip
         self._region, self._store, self._options, self._keys = region, store, options, keys
         self._lookup, self._observer, self._clock, self._draw = lookup, observer, clock, draw
+        self._lifetimes = lifetimes
         self.sharing: Sharing | None = None
         self.refused = ""
         self._refused_keys: set[Hashable] = set()
@@ -95,7 +99,8 @@ class Admission:
         before = self._region.entries.get(key)
         if before is not None and before.born > load.began and self._lookup.is_valid(before):
             return None  # a later load was faster
-        expires = min(now + self._options.ttl, load.expires)
+        ttl = self._options.ttl if raises else self._lifetimes.of(key, value, load, now)
+        expires = min(now + ttl, load.expires)
         entry = Entry(
             self._region, key, value if raises else None, cost=seconds, raises=raises, expires=expires,
             refresh=self.refresh_time(expires, seconds), epoch=load.epoch, slots=load.slots,

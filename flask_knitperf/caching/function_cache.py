@@ -30,6 +30,7 @@ from .code_identity import enclosed_digest
 from .dependencies import RUNNING, pass_on
 from .explanation import Explanation, Misses, explanation
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
+from .lifetimes import Lifetimes
 from .load import Load
 from .load_reads import NO_OBSERVER, CurrentRequest, ReadObserver
 from .lookup import Lookup
@@ -38,6 +39,7 @@ from .region import Entry, Region
 from .sharing import Host, HostFlight, Sharing
 from .single_flight import SingleFlight, copy_of
 from .store import Store
+from .ttl_tuning import StalePrice
 from .verification import Verification
 
 MAX_WAIT_S = 20.0
@@ -47,7 +49,7 @@ _MAX_FOLLOWED = 3
 
 _REASONS = {
     CacheEvent.COLD: "never cached", CacheEvent.CAPACITY: "evicted", CacheEvent.EXPIRED: "expired",
-    CacheEvent.INVALIDATED: "verified, and out of date",
+    CacheEvent.INVALIDATED: "invalidated",
 }  # fmt: skip
 """Texts on look-ups of keys without an entry."""
 
@@ -68,10 +70,12 @@ class FunctionCache:
         draw: returns random numbers of at least 0 and below 1.
         tracks_tables: returns whether all writes of tables move versions from now on.
         verification: verifies a share of the hits, ``None`` for none.
+        prices: of an outdated answer, for tuned lifetimes and for advice.
 
     Attributes:
         region: its entries and counts.
         keys: its keys.
+        lifetimes: of its values.
         wrapper: the function that callers use.
 
     Raises:
@@ -84,6 +88,7 @@ class FunctionCache:
         clock: Callable[[], float] = time.monotonic, observer: ReadObserver = NO_OBSERVER,
         draw: Callable[[], float] = random.random, host: Host | None = None,
         tracks_tables: Callable[[], bool] = lambda: False, verification: Verification | None = None,
+        prices: tuple[StalePrice, StalePrice] | None = None,
     ) -> None:  # fmt: skip
         self.function, self.options = function, options
         self.keys = CallKeys(function, options.keys)
@@ -92,9 +97,11 @@ class FunctionCache:
         self._bypasses, self._is_bypassed, self._observer = bypasses, is_bypassed, observer
         self._tracks_tables, self._verification = tracks_tables, verification
         self._lookup = Lookup(self.region, invalidation, observer, clock)
+        self.lifetimes = Lifetimes(function, options, *(prices or (StalePrice(), StalePrice())))
         self._admission = Admission(
-            self.region, store, options, self.keys, self._lookup, observer, clock, draw
-        )
+            self.region, store, options, self.keys, self._lookup, observer, clock, draw,
+            self.lifetimes,
+        )  # fmt: skip
         self._misses = Misses()
         self._flights = SingleFlight(MAX_WAIT_S)
         self._sharing = None
@@ -388,18 +395,20 @@ class FunctionCache:
             reason = "expires soon"
         else:
             region.invalidated += 1
-            reason = "invalidated"
+            reason = _REASONS[CacheEvent.INVALIDATED]
         self._misses.note(routed, reason)
         span = CURRENT.get()
         if span is not None:
             count(span, PartKind.CACHE_LOAD.value)
         self._admission.forget_instances()
-        return Load(
+        load = Load(
             key, before, self._code, self._invalidation, self._slots, self._observer,
             functools.partial(self.keys.vary, args, kwargs), self._clock,
             request, self.options.depends, self._bypasses,
-            self._tracks_tables, self.options.ttl,
+            self._tracks_tables, self.lifetimes.planned(routed),
         )  # fmt: skip
+        load.was_invalidated = reason == _REASONS[CacheEvent.INVALIDATED]
+        return load
 
     def _failed(self, error: Exception, load: Load) -> tuple[Any, Entry | None]:
         """Return the old value in place of an error, where that is allowed; else raise the error."""

@@ -45,6 +45,7 @@ class Load:
         slots: of the versions that the value depends on, the collected ones once it is settled.
         versions: those of the slots, before the load.
         sources: files and tables that the value depends on, once it is settled.
+        was_invalidated: whether the former value was invalidated, so that no lifetime has ended.
         began: monotonic time in seconds.
     """
 
@@ -57,6 +58,7 @@ class Load:
         self.key, self.before, self.code, self.request = key, before, code, request
         self._vary, self._observer = vary, observer
         self.sources: Sources | None = None
+        self.was_invalidated = False
         self.slots = (*slots, *declared.slots) if declared.slots else slots
         self._tracks_tables = (declared.auto or bool(declared.tables)) and tracks_tables()
         if declared.auto:

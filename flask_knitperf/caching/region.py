@@ -35,6 +35,7 @@ class Entry:
         is_shared: whether other processes find its value.
         cost: seconds that its load took.
         seconds_per_byte: ``cost`` by ``size``.
+        served: number of hits until they were folded.
         until: monotonic time in seconds from which a hit has to be checked.
         expires: monotonic time in seconds at which the value expires.
         refresh: monotonic time in seconds from which one call loads it again, infinite once one does.
@@ -62,7 +63,6 @@ class Entry:
         "expires",
         "folded_at",
         "is_shared",
-        "is_shared",
         "key",
         "mapped",
         "place",
@@ -71,6 +71,7 @@ class Entry:
         "refresh",
         "region",
         "seconds_per_byte",
+        "served",
         "size",
         "slots",
         "sources",
@@ -95,7 +96,7 @@ class Entry:
         self.expires, self.refresh = expires, refresh
         self.check_again(math.inf if sources is None else check_at)
         self.epoch, self.slots, self.versions = epoch, slots, versions
-        self.uses, self.rate, self.uncounted = 0, 1.0, 0.0
+        self.uses, self.served, self.rate, self.uncounted = 0, 0, 1.0, 0.0
         self.folded_at = self.used_at = self.born = 0.0
         self.place, self.verify_at = -1, math.inf
 
@@ -115,6 +116,11 @@ class Entry:
         if self.sources is not None:
             self.size += self.sources.size
         self.seconds_per_byte = self.cost / self.size
+
+    @property
+    def hits(self) -> int:
+        """Number of hits since it was stored."""
+        return self.served + self.uses
 
     def of_loader(self, value: Any) -> Any:
         """Return the value for the caller that has loaded it, mapped if it is shared."""
@@ -307,6 +313,7 @@ class Region:
         uses = entry.uses
         entry.uses -= uses  # a hit in between stays counted
         entry.verify_at -= uses
+        entry.served += uses
         self._hits += uses
         if self.is_measured:
             self._saved_s += uses * entry.cost

@@ -57,6 +57,19 @@ def is_response(value: Any) -> bool:
     return module is not None and isinstance(first, module.Response)
 
 
+def content(value: Any) -> Any:
+    """Return a result with the parts of its response in place of the response.
+
+    Raises:
+        RuntimeError: the response is streamed.
+    """
+    if not is_response(value):
+        return value
+    if type(value) is tuple:
+        return (content(value[0]), *value[1:])
+    return value.status, tuple(value.headers), value.get_data()
+
+
 def isolate_result(value: Any, request: CurrentRequest) -> Isolated:
     """Return the result of a function in the form in which it is cached.
 

@@ -166,12 +166,14 @@ class Verification:
                 return
             if is_same(kept, loaded):
                 cache.region.verified += 1
+                cache.lifetimes.check(entry.key, cache.age(entry), changed=False)
                 return
             again, _ = self._load(hit)
         if is_same(loaded, again):
             kind, source = self._cause(hit, sources)
+            cache.lifetimes.check(entry.key, cache.age(entry), changed=True)
             cache.discard(entry)
-        elif math.isfinite(cache.options.ttl):
+        elif cache.options.expires:
             return  # such as the time of the load: how old it may be is declared
         else:
             kind, source = DifferenceKind.UNREPEATABLE, ""
@@ -203,10 +205,9 @@ class Verification:
         """Return why a value differs, and the file or table that it does not declare, if any."""
         options = hit.cache.options
         source = self._undeclared(hit, sources)
-        expires = math.isfinite(options.ttl)
-        if source and (options.depends.is_declared or not expires):
+        if source and (options.depends.is_declared or not options.expires):
             return DifferenceKind.UNDECLARED, source
-        return (DifferenceKind.AGED if expires else DifferenceKind.UNEXPLAINED), source
+        return (DifferenceKind.AGED if options.expires else DifferenceKind.UNEXPLAINED), source
 
     def _undeclared(self, hit: _Hit, sources: Sources | None) -> str:
         """Return a file that has changed since, or a table, that only the new load has read."""
