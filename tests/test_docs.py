@@ -122,6 +122,7 @@ ALLOWED = {
         "24 hours",
     },
     "docs/caching.md": {
+        "5 seconds",
         "20 seconds",
         "30 seconds",
         "64 KB",
