@@ -28,6 +28,7 @@ from ..caching.options import Options
 from ..caching.read_cache import ReadCache
 from ..caching.region import CacheCounts, Region, counts
 from ..caching.sharing import Host
+from ..caching.size_simulation import SizeAdvice, SizeSimulation, size_advice
 from ..caching.store import Store
 from ..caching.ttl_tuning import DEFAULT_BUDGET, StalePrice
 from ..caching.verification import Verification
@@ -100,6 +101,7 @@ class CacheOptimizer:
         self._store = Store(round((DEFAULT_MAX_MB if max_mb is None else max_mb) * MB))
         self._has_own_bound = max_mb is not None
         self._invalidation = Invalidation(self._versions)
+        self._sizes = SizeSimulation(self._store, self._invalidation, time.monotonic)
         self._values = KeyValueCache(self._store, self._invalidation)
         self._functions: weakref.WeakSet[FunctionCache] = weakref.WeakSet()
         identity = CodeIdentity(configuration)
@@ -165,7 +167,9 @@ class CacheOptimizer:
         self._invalidation.forget()
         session = self._resolve()
         if session is not None:
-            session.publish_cache(self._unpublished_regions, self._store, self._observed_caches)
+            session.publish_cache(
+                self._unpublished_regions, self._store, self._observed_caches, self._sizes
+            )
 
     @property
     def reads(self) -> ReadCache:
@@ -467,6 +471,15 @@ class CacheOptimizer:
         }
 
     get_statistics = get_cache_statistics
+
+    def advise(self) -> list[SizeAdvice]:
+        """Return the hit rates that this process would have with less or more room for values.
+
+        They are those of simulated caches with the same policy, which begin once the cache is half full.
+        """
+        self._sizes.tick()
+        lookups = counts(self._regions())
+        return size_advice(self._sizes.totals, lookups["hit_rate"], self._store.maxsize)
 
     def optimize_ttl(self) -> list[TTLAdvice]:
         """Return the outcome of the lifetimes of each cached function, and that of tuned ones.

@@ -23,6 +23,8 @@ from ..metrics.catalogue import (
     CACHE_MAX_BYTES,
     CACHE_MISMATCH,
     CACHE_REFUSAL,
+    CACHE_SIZED_HIT,
+    CACHE_SIZED_MISS,
     CACHE_VERIFY,
     MAX_NAMESPACES,
     OBSERVED_CACHE,
@@ -40,6 +42,7 @@ from ..recording.recorder import Recorder
 from .observed import ObservedCache, PolledCache
 from .refusals import Refusals
 from .region import Difference, Entry, Region
+from .size_simulation import SizeSimulation
 from .store import Store
 
 MAX_SHARE = 1 / 500
@@ -73,21 +76,23 @@ class CachePublisher:
         regions: returns the regions of the cache.
         store: keeps their entries.
         observed: returns the observed caches of the application itself.
+        sizes: simulates smaller and larger caches.
     """
 
     def __init__(
         self, recorder: Recorder, regions: Callable[[], Iterable[Region]], store: Store,
         observed: Callable[[], Iterable[ObservedCache | PolledCache]] = tuple,
+        sizes: SizeSimulation | None = None,
     ) -> None:  # fmt: skip
         self._recorder, self._regions, self._store = recorder, regions, store
-        self._observed = observed
+        self._observed, self._sizes_simulation = observed, sizes
         # reentrant: a finalizer of the host, or a signal handler, may close the session meanwhile
         self._lock = create_reentrant_lock()
         self._pid = recorder.clock.pid()
         self._worker = ""  # the writer to which sizes were published
         self._sizes: dict[str, _Size] = {}
         self._names: set[str] = set()  # of namespaces, as far as they are distinguished
-        self._next_ns = 0
+        self._next_ns = self._next_simulation_ns = 0
         recorder.on_change.append(self._drop_inherited)
 
     def tick(self) -> None:
@@ -118,7 +123,8 @@ class CachePublisher:
                 for observation in self._counted(name, increase)
             ]
             self._recorder.emit([
-                *observations, *self._sized(sizes), *self._observed_counts()
+                *observations, *self._sized(sizes), *self._observed_counts(),
+                *self._simulated(),
             ])  # fmt: skip
 
     def _name(self, namespace: str) -> str:
@@ -179,6 +185,26 @@ class CachePublisher:
             for key, count, ns in cache.take_mismatches():
                 self._recorder.note(CACHE_MISMATCH, key, ns / NS_PER_S, NoDetail(), count)
 
+    def _simulated(self) -> Iterator[Observation]:
+        """Yield the observations of the simulated caches."""
+        if self._sizes_simulation is None:
+            return
+        began = self._recorder.clock.monotonic_ns()
+        if began >= self._next_simulation_ns:  # it rests alone: counts are to be published soon
+            self._sizes_simulation.tick()
+            took = self._recorder.clock.monotonic_ns() - began
+            self._next_simulation_ns = began + round(took / MAX_SHARE)
+        for (namespace, factor), one in self._sizes_simulation.take().items():
+            labels = self._name(namespace), f"{factor:g}"
+            for meter, count, seconds in (
+                (CACHE_SIZED_HIT, one.hits, one.saved_s), (CACHE_SIZED_MISS, one.misses, one.load_s),
+            ):  # fmt: skip
+                if count:
+                    series = self._recorder.series(meter, *labels)
+                    yield series, 1, float(round(seconds * NS_PER_S))
+                if count > 1:  # the first carries the sum, these only the count
+                    yield series, count - 1, 0.0
+
     def _note(self, name: str, refusals: Refusals) -> None:
         for reason, count in refusals.reasons.items():
             self._recorder.note(CACHE_REFUSAL, RefusalKey(name, reason), count, NoDetail(), count)
@@ -200,7 +226,7 @@ class CachePublisher:
         pid = self._recorder.clock.pid()
         if pid == self._pid:
             return
-        self._pid, self._next_ns = pid, 0
+        self._pid, self._next_ns, self._next_simulation_ns = pid, 0, 0
         for region in self._regions():
             region.unpublished(list(region.entries.values()))
             region.take_refusals()
@@ -210,3 +236,5 @@ class CachePublisher:
                 use.take()
             cache.take_loads()
             cache.take_mismatches()
+        if self._sizes_simulation is not None:
+            self._sizes_simulation.drop()

@@ -257,6 +257,7 @@ class Region:
     """
 
     __slots__ = (
+        "__weakref__",
         "_hits",
         "_published",
         "_removed",

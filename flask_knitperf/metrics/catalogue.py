@@ -279,6 +279,12 @@ CACHE_MAPPED_BYTES = Meter(
 # bytes that all values of a worker may take
 CACHE_MAX_BYTES = Meter("cache.cache_max_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 
+_SIMULATED = (*_NAMESPACE, "factor")
+# look-ups in simulated caches of other sizes, in parts of the real one: hits, with the time that loading
+# would have taken in their place, and misses, with the time of loading
+CACHE_SIZED_HIT = Meter("cache.sized_hit", Kind.COUNTER, "ns", _SIMULATED, 1000)
+CACHE_SIZED_MISS = Meter("cache.sized_miss", Kind.COUNTER, "ns", _SIMULATED, 1000)
+
 ALL_KEYS = ""  # pattern of events that concern all keys of a cache
 # events of caches that the application has itself, by the pattern of their keys
 OBSERVED_CACHE = Meter("cache.observed", Kind.COUNTER, "1", ("cache", "pattern", "event"), 2000)

@@ -49,6 +49,14 @@ def worth(total: CacheFigures) -> str:
     )
 
 
+def other_sizes(row: CacheFigures) -> list[tuple[str, str]]:
+    """Return the expected hit rates with other sizes of the cache, by size as a text."""
+    return [
+        (f"{number(size['factor'])} × the room", f"{percent(size['hit_rate'])} hits")
+        for size in row["sizes"]
+    ]
+
+
 def verified(row: CacheFigures) -> str:
     """Return the share of verified hits that were out of date, with its interval."""
     share = row["stale_share"]

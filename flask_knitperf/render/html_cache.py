@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent
 from . import Values
-from .cache_text import MISSES, evicted, missed, more_namespaces, verified, worth
+from .cache_text import MISSES, evicted, missed, more_namespaces, other_sizes, verified, worth
 from .html_times import period
 from .wording import mb
 
@@ -59,6 +59,8 @@ def cache(document: CacheReport) -> Values:
             for row in document["workers"]
         ],
         "evicted": evicted(total),
+        "sizes": other_sizes(total),
+        "rate": percent(total["hit_rate"]),
     }  # fmt: skip
 
 
@@ -89,6 +91,7 @@ def _namespace(row: NamespaceRow) -> Values:
             *((name, number(n)) for name, n in others if n),
             *([("Saved per MB", _seconds(row["saved_s_per_mb"]))] if row["saved_s_per_mb"] else []),
             *([("Out of date", verified(row))] if row["verified"] else []),
+            *((f"With {size}", rate) for size, rate in other_sizes(row)),
         ],
     }  # fmt: skip
 

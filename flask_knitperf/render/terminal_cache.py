@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number, percent
-from .cache_text import evicted, missed, more_namespaces, nothing, verified, worth
+from .cache_text import evicted, missed, more_namespaces, nothing, other_sizes, verified, worth
 from .layout import Section, document, table, wrap
 from .wording import mb, period
 
@@ -109,4 +109,10 @@ def _room(report: CacheReport, width: int) -> list[str]:
          for row in report["workers"]),
         width,
     )  # fmt: skip
-    return lines + ([""] if lines else []) + wrap(evicted(report["total"]), width, then="")
+    total = report["total"]
+    sizes = [f"{rate} at {size}" for size, rate in other_sizes(total)]
+    others = f"By simulation: {percent(total['hit_rate'])} hits now, {', '.join(sizes)}."
+    return [
+        *lines, *([""] if lines else []), *wrap(evicted(total), width, then=""),
+        *(wrap(others, width, then="") if sizes else []),
+    ]  # fmt: skip

@@ -90,6 +90,10 @@ def _figures(use: CacheUse) -> types.CacheFigures:
         "differed": use.differed,
         "stale_share": _stale_share(use),
         "verify_s": rounded(use.verify_s, 6),
+        "sizes": [
+            {"factor": factor, "hit_rate": rounded(rate, 4)}
+            for factor, rate in use.rates_by_size.items()
+        ],
         "entries": use.entries,
         "mb": _mb(use.bytes),
         "shared_mb": _mb(use.mapped),

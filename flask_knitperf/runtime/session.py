@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..caching.publication import CachePublisher
     from ..caching.read_cache import ReadCache
     from ..caching.region import Region
+    from ..caching.size_simulation import SizeSimulation
     from ..caching.store import Store
     from ..collectors.sampler.sampler import Sampler
     from ..reports.build import Route
@@ -235,6 +236,7 @@ class Session:
     def publish_cache(
         self, regions: Callable[[], Iterable[Region]], store: Store,
         observed: Callable[[], Iterable[ObservedCache | PolledCache]],
+        sizes: SizeSimulation | None = None,
     ) -> None:  # fmt: skip
         """Publish the counts of a cache from now on. There is one cache for an application.
 
@@ -242,11 +244,12 @@ class Session:
             regions: returns the regions of the cache.
             store: keeps their entries.
             observed: returns the observed caches of the application itself.
+            sizes: simulates smaller and larger caches.
         """
         if self.cache_publisher is None:
             from ..caching.publication import CachePublisher
 
-            self.cache_publisher = CachePublisher(self.recorder, regions, store, observed)
+            self.cache_publisher = CachePublisher(self.recorder, regions, store, observed, sizes)
             self.recorder.every(PUBLISH_INTERVAL_S, self.cache_publisher.tick, attached=True)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from .. import catalogue
 from ..catalogue import GrowthFigure, PlanDetail
 from ..histogram import Histogram
 from ..histogram_batch import Batch
-from ..instruments import D, Evidence, K, Meter, Note
+from ..instruments import OTHER, D, Evidence, K, Meter, Note
 from ..totals import NOTHING, Pair, Row, Tally, Totals
 from .endpoints import EndpointReadings, gc, leaks
 from .rows import (
@@ -172,14 +172,31 @@ class Readings:
                 catalogue.CACHE_MAPPED_BYTES,
             )
         )
+        sized = self._sized_caches()
         return [
             NamespaceReading(
                 name, hits.get(name, NOTHING), loads.get(name, NOTHING),
                 verifying.get(name, NOTHING), events.get(name, {}),
                 entries.get(name, {}), sizes.get(name, {}), mapped.get(name, {}),
+                sized.get(name, {}),
             )
             for name in {**hits, **loads, **events, **entries}
         ]  # fmt: skip
+
+    def _sized_caches(self) -> dict[str, dict[float, tuple[Tally, Tally]]]:
+        """Return hits and misses in simulated caches, by namespace and size."""
+        hits, misses = (
+            dict(self._totals.tallied(self._rows(meter)))
+            for meter in (catalogue.CACHE_SIZED_HIT, catalogue.CACHE_SIZED_MISS)
+        )
+        sized: dict[str, dict[float, tuple[Tally, Tally]]] = {}
+        for labels in {**hits, **misses}:
+            name, factor = labels
+            if factor != OTHER:
+                sized.setdefault(name, {})[float(factor)] = (
+                    hits.get(labels, NOTHING), misses.get(labels, NOTHING)
+                )  # fmt: skip
+        return sized
 
     @property
     def observed_events(self) -> list[tuple[tuple[str, ...], Tally]]:

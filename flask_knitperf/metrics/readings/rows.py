@@ -195,6 +195,8 @@ class NamespaceReading(NamedTuple):
         entries: number of values by live worker.
         bytes: estimated bytes of the values by live worker.
         mapped: bytes of further values in files that all workers map, by live worker.
+        sized: hits and misses in simulated caches, by their sizes in parts of the real one, with the
+            nanoseconds of loading.
     """
 
     namespace: str
@@ -205,6 +207,7 @@ class NamespaceReading(NamedTuple):
     entries: Mapping[str, float]
     bytes: Mapping[str, float]
     mapped: Mapping[str, float]
+    sized: Mapping[float, tuple[Tally, Tally]]
 
 
 class GaugeReadings(NamedTuple):

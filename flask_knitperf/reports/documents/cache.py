@@ -23,6 +23,13 @@ class StaleShare(TypedDict):
     high: Annotated[Share, Field("upper bound")]
 
 
+class SizeRow(TypedDict):
+    """Another size of the cache."""
+
+    factor: Annotated[float, Field("in parts of the present size")]
+    hit_rate: Annotated[Share, Field("expected, by simulation")]
+
+
 class CacheFigures(TypedDict):
     """Use of the cache in the window, by all workers."""
 
@@ -58,6 +65,9 @@ class CacheFigures(TypedDict):
     differed: Annotated[Count, Field("of those, the ones that were out of date")]
     stale_share: Annotated[StaleShare | None, Field("null where none was verified")]
     verify_s: Annotated[Seconds, Field("time of the loads that verified them")]
+    sizes: Annotated[
+        list[SizeRow], Field("by size; empty while the cache is not half full in any worker")
+    ]
     entries: Annotated[Count | None, Field("values now; null without a live worker")]
     mb: Annotated[
         Megabytes | None, Field("estimated size of the values now; null without a live worker")
