@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..caching.size_simulation import predicted
 from ..core.clock import NS_PER_S
-from ..core.units import MB
+from ..core.units import MB, duration
 from ..metrics.catalogue import CACHE_MISSES, CACHE_REFUSAL, CacheEvent
 from ..metrics.readings import Readings
 from ..metrics.readings.rows import NamespaceReading
@@ -65,6 +65,7 @@ class CacheUse:
             measured, as those of values that the application puts into the cache.
         load_s: seconds of all loads.
         verify_s: seconds of all loads that verified hits.
+        overhead_s: seconds of keys and copies, estimated for hits.
         events: number of all other events.
         entries: number of values now, ``None`` without a live worker.
         bytes: their estimated bytes, ``None`` without a live worker.
@@ -78,6 +79,7 @@ class CacheUse:
     saved_s: float | None
     load_s: float
     verify_s: float = 0.0
+    overhead_s: float = 0.0
     events: dict[CacheEvent, int] = field(default_factory=dict)
     entries: int | None = None
     bytes: int | None = None
@@ -139,6 +141,18 @@ class CacheUse:
         }
 
     @property
+    def costs_more(self) -> str:
+        """That keys and copies take more time than hits save, without a full stop; else empty."""
+        if not self.hits or self.lookups < MIN_LOOKUPS or self.saved_s is None:
+            return ""
+        if self.overhead_s <= self.saved_s:
+            return ""
+        return (
+            f"its keys and copies took {duration(self.overhead_s * 1000)}, and its hits saved "
+            f"{duration(self.saved_s * 1000)}"
+        )
+
+    @property
     def fault(self) -> str:
         """The reason for which it never hits, a sentence without a full stop; empty where it does.
 
@@ -182,7 +196,7 @@ def _use(reading: NamespaceReading) -> CacheUse:
     load_s = reading.loads.total / NS_PER_S
     return CacheUse(
         reading.namespace, hit_count, saved_s if saved_s or load_s or not hit_count else None, load_s,
-        reading.verifying.total / NS_PER_S,
+        reading.verifying.total / NS_PER_S, reading.overhead.total / NS_PER_S,
         {event: reading.events.get(event, 0) for event in CacheEvent},
         _whole(reading.entries.values()), _whole(reading.bytes.values()),
         round(max(reading.mapped.values())) if reading.mapped else None,
@@ -208,6 +222,7 @@ def total_use(uses: Iterable[CacheUse]) -> CacheUse:
     return CacheUse(
         "", sum(use.hits for use in uses), sum(saved) if saved else None,
         sum(use.load_s for use in uses), sum(use.verify_s for use in uses),
+        sum(use.overhead_s for use in uses),
         {event: sum(use.events.get(event, 0) for use in uses) for event in CacheEvent},
         _whole(use.entries for use in uses if use.entries is not None),
         _whole(use.bytes for use in uses if use.bytes is not None),

@@ -8,6 +8,7 @@ first refusal of a function is logged.
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -17,6 +18,7 @@ from .cacheability import NotCacheable
 from .call_keys import CallKeys, name_of
 from .dependencies import CHECK_S, Problem
 from .early_refresh import refresh_time
+from .frame_copies import is_shallow
 from .lifetimes import Lifetimes
 from .load import Load
 from .load_reads import Read, ReadObserver, description, repair, unkeyed
@@ -106,6 +108,7 @@ class Admission:
             refresh=self.refresh_time(expires, seconds), epoch=load.epoch, slots=load.slots,
             versions=load.versions, sources=load.sources, check_at=now + CHECK_S,
         )  # fmt: skip
+        began = time.perf_counter()
         is_shared = (
             not raises
             and self.sharing is not None
@@ -119,6 +122,9 @@ class Admission:
                 self._refuse(key, str(reason))
                 return None
             entry.set_value(kept, copy, size + size_of_key(key))
+            if copy is not None and not is_shallow(copy):  # a hit copies as much
+                entry.hit_cost = time.perf_counter() - began
+        self._region.overhead.seconds += time.perf_counter() - began
         if not self._store.add(entry):
             self._refuse(key, TOO_LARGE)
             return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import keyword
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from inspect import Parameter
@@ -21,6 +22,7 @@ from ..metrics.catalogue import PartKind
 from ..recording.span import CURRENT, Span
 from .instances import InstanceNumbers
 from .keys import PLAIN, Encoding
+from .region import Overhead
 
 OF_THIS_PROCESS = (..., ...)
 """End of a key that has another meaning in other processes."""
@@ -78,6 +80,7 @@ class CallKeys:
     Args:
         function: the function.
         options: the parts of a call that are its key.
+        overhead: to which the time of keys by content is added.
 
     Attributes:
         instances: numbers of the instances whose method it is.
@@ -88,8 +91,11 @@ class CallKeys:
         KnitPerfError: ``ignore`` names no parameter of the function.
     """
 
-    def __init__(self, function: Callable[..., Any], options: KeyOptions) -> None:
+    def __init__(
+        self, function: Callable[..., Any], options: KeyOptions, overhead: Overhead | None = None
+    ) -> None:
         self.function, self.options = function, options
+        self._overhead = Overhead() if overhead is None else overhead
         self.instances = InstanceNumbers()
         self.signature = _signature(function)
         parameters = self.signature.parameters
@@ -112,6 +118,21 @@ class CallKeys:
         }  # fmt: skip
 
     def encode(self, *values: Any) -> Hashable:
+        """Return the key of a call, and add the time that this takes to the overhead.
+
+        Args:
+            values: see :meth:`_encode`.
+
+        Raises:
+            CacheKeyError: one of them has no content that could be a key.
+        """
+        began = time.perf_counter()
+        try:
+            return self._encode(*values)
+        finally:
+            self._overhead.seconds += time.perf_counter() - began
+
+    def _encode(self, *values: Any) -> Hashable:
         """Return the key of a call.
 
         Args:

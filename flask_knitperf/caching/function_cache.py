@@ -91,8 +91,8 @@ class FunctionCache:
         prices: tuple[StalePrice, StalePrice] | None = None,
     ) -> None:  # fmt: skip
         self.function, self.options = function, options
-        self.keys = CallKeys(function, options.keys)
         self.region = Region(options.namespace)
+        self.keys = CallKeys(function, options.keys, self.region.overhead)
         self._store, self._invalidation, self._clock = store, invalidation, clock
         self._bypasses, self._is_bypassed, self._observer = bypasses, is_bypassed, observer
         self._tracks_tables, self._verification = tracks_tables, verification

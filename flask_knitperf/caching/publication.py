@@ -22,6 +22,7 @@ from ..metrics.catalogue import (
     CACHE_MAPPED_BYTES,
     CACHE_MAX_BYTES,
     CACHE_MISMATCH,
+    CACHE_OVERHEAD,
     CACHE_REFUSAL,
     CACHE_SIZED_HIT,
     CACHE_SIZED_MISS,
@@ -145,7 +146,11 @@ class CachePublisher:
             observations.append((series(CACHE_HIT, name), 1, float(saved_ns)))
         if hits > 1:  # the first carries the sum, these only the count
             observations.append((series(CACHE_HIT, name), hits - 1, 0.0))
-        for meter, count in ((CACHE_LOAD, "load_seconds"), (CACHE_VERIFY, "verify_seconds")):
+        for meter, count in (
+            (CACHE_LOAD, "load_seconds"),
+            (CACHE_VERIFY, "verify_seconds"),
+            (CACHE_OVERHEAD, "overhead_seconds"),
+        ):
             if increase[count]:
                 observations.append((series(meter, name), 1, float(round(increase[count] * 1e9))))
         observations += [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Entry:
         mapped: bytes in a file that all processes map.
         is_shared: whether other processes find its value.
         cost: seconds that its load took.
+        hit_cost: seconds that a copy for one caller takes, 0 where that is next to nothing.
         seconds_per_byte: ``cost`` by ``size``.
         served: number of hits until they were folded.
         until: monotonic time in seconds from which a hit has to be checked.
@@ -62,6 +63,7 @@ class Entry:
         "epoch",
         "expires",
         "folded_at",
+        "hit_cost",
         "is_shared",
         "key",
         "mapped",
@@ -98,7 +100,7 @@ class Entry:
         self.epoch, self.slots, self.versions = epoch, slots, versions
         self.uses, self.served, self.rate, self.uncounted = 0, 0, 1.0, 0.0
         self.folded_at = self.used_at = self.born = 0.0
-        self.place, self.verify_at = -1, math.inf
+        self.place, self.verify_at, self.hit_cost = -1, math.inf, 0.0
 
     def set_value(
         self, value: Any, copy: Callable[[Any], Any] | None, size: int, mapped: int = 0
@@ -158,6 +160,19 @@ class Entry:
             return is_first
 
 
+class Overhead:
+    """Time that a cache itself takes for keys and for copies of loaded values.
+
+    Attributes:
+        seconds: total.
+    """
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
 class Difference(NamedTuple):
     """Cause for which verified hits differed from a new load.
 
@@ -206,6 +221,7 @@ class CacheCounts(TypedDict):
         verified: hits whose value was loaded again and compared.
         differed: those of them whose value had changed.
         verify_seconds: total time that this took.
+        overhead_seconds: time of keys and copies, estimated for hits.
     """
 
     entries: int
@@ -232,6 +248,7 @@ class CacheCounts(TypedDict):
     verified: int
     differed: int
     verify_seconds: float
+    overhead_seconds: float
 
 
 MAX_DIFFERENCES = 50
@@ -254,10 +271,12 @@ class Region:
         is_measured: whether the cost of its entries is the measured time of a load.
         refusals: results that were not cached, since they were last published.
         differences: number of values that differed from a new load, since they were last published.
+        overhead: time of keys and of copies of loaded values.
     """
 
     __slots__ = (
         "__weakref__",
+        "_copied_s",
         "_hits",
         "_published",
         "_removed",
@@ -266,6 +285,7 @@ class Region:
         "entries",
         "is_measured",
         "namespace",
+        "overhead",
         "refusals",
         "routing",
         "unkeyed_reads",
@@ -274,14 +294,14 @@ class Region:
 
     def __init__(self, namespace: str, *, is_measured: bool = True) -> None:
         self.namespace, self.is_measured = namespace, is_measured
-        self.refusals = Refusals()
+        self.refusals, self.overhead = Refusals(), Overhead()
         self._published: dict[str, float] = {}
         self.entries: dict[Hashable, Entry] = {}
         self._removed: dict[int, CacheEvent] = {}  # why, by hash of the key
         self._hits = self.cold = self.capacity = self.expired = self.invalidated = self.early = 0
         self.bypassed = self.refused = self.unkeyed = self.shared_loads = self.stale = 0
         self.fetched = self.evicted = self.verified = self.differed = 0
-        self._saved_s = self.load_seconds = self.verify_seconds = 0.0
+        self._saved_s = self._copied_s = self.load_seconds = self.verify_seconds = 0.0
         self.differences: dict[Difference, int] = {}
         self.routing: tuple[str, ...] = ()
         self.unkeyed_reads: dict[tuple[str, str], str] = {}
@@ -316,9 +336,22 @@ class Region:
         entry.verify_at -= uses
         entry.served += uses
         self._hits += uses
+        self._copied_s += uses * entry.hit_cost
         if self.is_measured:
             self._saved_s += uses * entry.cost
         return uses
+
+    def overhead_seconds(self, entries: Iterable[Entry]) -> float:
+        """Return the seconds that keys and copies have taken; those of hits are estimated.
+
+        Args:
+            entries: those of the region.
+        """
+        return (
+            self.overhead.seconds
+            + self._copied_s
+            + sum(entry.uses * entry.hit_cost for entry in entries)
+        )
 
     def hits(self, entries: Iterable[Entry]) -> tuple[int, float]:
         """Return the number of hits, and the seconds of loading that they have saved.
@@ -336,7 +369,7 @@ class Region:
                 saved += uses * entry.cost if self.is_measured else 0.0
         return hits, saved
 
-    def unpublished(self, entries: Iterable[Entry]) -> dict[str, float]:
+    def unpublished(self, entries: Sequence[Entry]) -> dict[str, float]:
         """Return the increase of every count since the previous call.
 
         Args:
@@ -344,7 +377,9 @@ class Region:
         """
         hits, saved = self.hits(entries)
         current: dict[str, float] = {name: getattr(self, name) for name in _COUNTERS}
-        current |= {"hits": hits, "saved_seconds": saved}
+        current |= {
+            "hits": hits, "saved_seconds": saved, "overhead_seconds": self.overhead_seconds(entries),
+        }  # fmt: skip
         before = self._published
         # a count that another thread is folding is lower for a moment
         self._published = {name: max(count, before.get(name, 0)) for name, count in current.items()}
@@ -380,4 +415,5 @@ def counts(regions: Iterable[Region]) -> CacheCounts:
         "stale": row["stale"], "load_seconds": row["load_seconds"], "evicted": row["evicted"],
         "verified": row["verified"], "differed": row["differed"],
         "verify_seconds": row["verify_seconds"],
+        "overhead_seconds": sum(region.overhead_seconds(own) for region, own in entries),
     }  # fmt: skip

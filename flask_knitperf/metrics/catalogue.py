@@ -269,6 +269,8 @@ CACHE_LOAD = Meter("cache.cache_load", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMES
 CACHE_EVENT = Meter("cache.cache_event", Kind.COUNTER, "1", (*_NAMESPACE, "event"), 2000)
 # time of loads that verify hits; an observation is the sum of those since the previous one
 CACHE_VERIFY = Meter("cache.cache_verify", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPACES + 1)
+# time of keys and copies of values, the same way; that of hits is estimated
+CACHE_OVERHEAD = Meter("cache.cache_overhead", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPACES + 1)
 # values in the cache now, and their estimated bytes
 CACHE_ENTRIES = Meter("cache.cache_entries", Kind.GAUGE, "1", _NAMESPACE, MAX_NAMESPACES + 1)
 CACHE_BYTES = Meter("cache.cache_bytes", Kind.GAUGE, "bytes", _NAMESPACE, MAX_NAMESPACES + 1)

@@ -90,6 +90,7 @@ def _namespace(row: NamespaceRow) -> Values:
             *([("Shared by workers", mb(row["shared_mb"]))] if row["shared_mb"] else []),
             *((name, number(n)) for name, n in others if n),
             *([("Saved per MB", _seconds(row["saved_s_per_mb"]))] if row["saved_s_per_mb"] else []),
+            *([("Keys and copies", _seconds(row["overhead_s"]))] if row["overhead_s"] else []),
             *([("Out of date", verified(row))] if row["verified"] else []),
             *((f"With {size}", rate) for size, rate in other_sizes(row)),
         ],

@@ -45,7 +45,13 @@ def build_cache_report(window: Window, settings: Settings, now: float) -> types.
         "reuse_reads": settings.reuse_reads,
         "total": _figures(total_use(uses)),
         "namespaces": [
-            {"namespace": use.name, **_figures(use), "fault": use.fault or None} for use in uses
+            {
+                "namespace": use.name,
+                **_figures(use),
+                "fault": use.fault or None,
+                "costs_more": use.costs_more or None,
+            }
+            for use in uses
         ],
         "max_namespaces": MAX_NAMESPACES,
         "refusals": [
@@ -90,6 +96,7 @@ def _figures(use: CacheUse) -> types.CacheFigures:
         "differed": use.differed,
         "stale_share": _stale_share(use),
         "verify_s": rounded(use.verify_s, 6),
+        "overhead_s": rounded(use.overhead_s, 6),
         "sizes": [
             {"factor": factor, "hit_rate": rounded(rate, 4)}
             for factor, rate in use.rates_by_size.items()

@@ -160,10 +160,13 @@ class Readings:
         events: dict[str, dict[str, int]] = {}
         for (name, event), counted in self._totals.tallied(self._rows(catalogue.CACHE_EVENT)):
             events.setdefault(name, {})[event] = counted.count
-        hits, loads, verifying = (
+        hits, loads, verifying, overhead = (
             self._totals.tallies(self._rows(meter))
-            for meter in (catalogue.CACHE_HIT, catalogue.CACHE_LOAD, catalogue.CACHE_VERIFY)
-        )
+            for meter in (
+                catalogue.CACHE_HIT, catalogue.CACHE_LOAD, catalogue.CACHE_VERIFY,
+                catalogue.CACHE_OVERHEAD,
+            )
+        )  # fmt: skip
         entries, sizes, mapped = (
             {labels[0]: self._totals.gauges([(labels, row)]) for labels, row in self._rows(meter)}
             for meter in (
@@ -176,7 +179,7 @@ class Readings:
         return [
             NamespaceReading(
                 name, hits.get(name, NOTHING), loads.get(name, NOTHING),
-                verifying.get(name, NOTHING), events.get(name, {}),
+                verifying.get(name, NOTHING), overhead.get(name, NOTHING), events.get(name, {}),
                 entries.get(name, {}), sizes.get(name, {}), mapped.get(name, {}),
                 sized.get(name, {}),
             )

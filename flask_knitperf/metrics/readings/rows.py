@@ -191,6 +191,7 @@ class NamespaceReading(NamedTuple):
         hits: with the nanoseconds that loading would have taken in their place.
         loads: nanoseconds of all loads.
         verifying: nanoseconds of all loads that verify hits.
+        overhead: nanoseconds of keys and copies.
         events: number of all other events; see :class:`..catalogue.CacheEvent`.
         entries: number of values by live worker.
         bytes: estimated bytes of the values by live worker.
@@ -203,6 +204,7 @@ class NamespaceReading(NamedTuple):
     hits: Tally
     loads: Tally
     verifying: Tally
+    overhead: Tally
     events: Mapping[str, int]
     entries: Mapping[str, float]
     bytes: Mapping[str, float]

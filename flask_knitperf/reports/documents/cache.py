@@ -65,6 +65,7 @@ class CacheFigures(TypedDict):
     differed: Annotated[Count, Field("of those, the ones that were out of date")]
     stale_share: Annotated[StaleShare | None, Field("null where none was verified")]
     verify_s: Annotated[Seconds, Field("time of the loads that verified them")]
+    overhead_s: Annotated[Seconds, Field("time of keys and copies, estimated for hits")]
     sizes: Annotated[
         list[SizeRow], Field("by size; empty while the cache is not half full in any worker")
     ]
@@ -83,6 +84,9 @@ class NamespaceRow(CacheFigures):
 
     namespace: Annotated[str, Field("by default module and name of the cached function")]
     fault: Annotated[str | None, Field("why it never hits; null where it does, or may yet")]
+    costs_more: Annotated[
+        str | None, Field("that keys and copies took more time than hits saved; null where not")
+    ]
 
 
 class RefusalRow(TypedDict):
