@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.units import count, duration, number, percent
+from ..core.units import NONE, count, duration, number, percent
+from ..metrics.catalogue import PartKind
 from ..metrics.instruments import OTHER
 
 if TYPE_CHECKING:
     from ..reports.documents import CacheReport
     from ..reports.documents.cache import CacheFigures
+    from ..reports.documents.report import EndpointRow
 
 MISSES = {
     "cold": "never cached", "capacity": "evicted", "expired": "expired",
@@ -65,6 +67,19 @@ def verified(row: CacheFigures) -> str:
     hits = count(row["verified"], "verified hit")
     likely = f"likely {percent(share['low'])} to {percent(share['high'])}"
     return f"{percent(share['share'])} of {hits} ({likely})"
+
+
+def of_endpoint(row: EndpointRow) -> str:
+    """Return the look-ups of cached functions by the requests of an endpoint; empty without any."""
+    counts = {part["name"]: part["count"] for part in row["parts"]}
+    hits, loads = counts.get(PartKind.CACHE_HIT, 0), counts.get(PartKind.CACHE_LOAD, 0)
+    if not hits + loads:
+        return ""
+    per_request = number((hits + loads) / row["count"]) if row["count"] else NONE
+    return (
+        f"{percent(hits / (hits + loads))} of {count(hits + loads, 'look-up')} of cached functions hit, "
+        f"{per_request} per request."
+    )
 
 
 def missed(total: CacheFigures) -> list[tuple[str, int, float]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent, rate, size
-from . import Values, html_times, wording
+from . import Values, cache_text, html_times, wording
 from .anchors import anchor
 from .chart import seconds
 from .html_cards import cards
@@ -179,6 +179,7 @@ def why(document: EndpointReport) -> Values:
         "row": _endpoint(document["row"], document["findings"]),
         "calm": wording.calm(document["row"]),
         "size_law": wording.size_law(document["row"]["size_law"]),
+        "cache": cache_text.of_endpoint(document["row"]),
         "not_compared": wording.not_compared(document),
         "difference": [
             {**row, "slow": percent(row["slow_share"]), "normal": percent(row["normal_share"])}

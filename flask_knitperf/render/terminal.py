@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number, percent, plain, ratio
-from . import terminal_cards, wording
+from . import cache_text, terminal_cards, wording
 from .layout import Section, cut, document, table, wrap
 from .terminal_queries import endpoint_queries
 
@@ -134,6 +134,7 @@ def why(endpoint: EndpointReport, width: int = 80) -> str:
         Section("SLOW VS. NORMAL REQUESTS", _difference(endpoint, width)),
         Section("CHANGES", _changes(endpoint["against"], width) if endpoint["against"] else []),
         Section("PARTS", _parts(row["parts"], width)),
+        Section("CACHE", wrap(cache_text.of_endpoint(row), width, then="")),
         Section("FILE READS", _reads(row["file_reads"], width)),
         Section("QUERIES", endpoint_queries(row["queries"], width)),
         Section("SLOWEST REQUESTS", _slowest(slowest, width)),

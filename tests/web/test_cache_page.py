@@ -106,3 +106,52 @@ def test_namespaces_that_share_a_row_are_explained(make_open: Any) -> None:
     sentence = "Each worker counts its first 200 namespaces apart, and the others as <other>."
     assert sentence in page(mill, PATH).text
     assert sentence in " ".join(text_of(mill.session.documents.cache()).split())
+
+
+def test_answers_that_were_out_of_date_are_on_it_and_on_the_page_of_the_endpoint(
+    make_open: Any,
+) -> None:
+    mill = make_open(KNITPERF_CACHE_VERIFY=1)
+    mill.perf.cache._verification._began -= 10_000  # so that it may take some time
+    stock = [1]
+    weight = mill.perf.cache.cached(namespace="stock", depends=())(lambda: str(stock[0]))
+    mill.app.add_url_rule("/stock", "stock", weight)
+    mill.get("/stock"), mill.get("/stock")
+    stock[0] = 2
+    for _ in range(3):
+        mill.get("/stock")
+    text, shown = page(mill, PATH).text, document(mill, PATH)
+    [row] = shown["stale_values"]
+    assert (row["kind"], row["count"], row["endpoint"]) == ("unexplained", 1, "stock")
+    assert row["text"] in text and row["recommendation"] in text and "CACHE_STALE" in text
+    share = shown["total"]["stale_share"]
+    assert share["low"] < share["share"] == round(1 / row["verified"], 4) < share["high"]
+    terminal = " ".join(text_of(mill.session.documents.cache()).split())
+    assert row["text"] in terminal and "were out of date" in terminal
+    why = page(mill, "/perf/why?of=stock&window=run").text
+    assert row["text"] in why and "look-ups of cached functions hit" in why
+
+
+def test_sizes_and_namespaces_that_cost_more_are_on_it(make_open: Any) -> None:
+    mill = make_open(KNITPERF_CACHE_MAX_MB=0.2)
+    short = mill.perf.cache.cached(namespace="short")(lambda key: "x" * 4000)
+    costly = mill.perf.cache.cached(namespace="costly")(lambda key: 1)
+    table = list(range(20_000))
+
+    def view() -> str:
+        for number in range(500):
+            short(number % 90)
+        for _ in range(30):
+            costly(table)
+        return "ok"
+
+    mill.app.add_url_rule("/sizes", "sizes", view)
+    for _ in range(4):
+        mill.get("/sizes")
+        document(mill, PATH)  # publishes, which simulates
+    text, shown = page(mill, PATH).text, document(mill, PATH)
+    assert [size["factor"] for size in shown["total"]["sizes"]] == [0.5, 2, 4]
+    assert shown["total"]["sizes"][2]["hit_rate"] > shown["total"]["hit_rate"]
+    assert "4 × the room" in text and "Costs more" in text and "CACHE_COSTS_MORE" in text
+    terminal = " ".join(plain(text_of(mill.session.documents.cache())).split())
+    assert "By simulation:" in terminal and "costly costs more than it saves" in terminal
