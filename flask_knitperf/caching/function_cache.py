@@ -386,7 +386,7 @@ class FunctionCache:
     ) -> Load:  # fmt: skip
         region, before = self.region, self.region.entries.get(routed)
         if before is None:
-            reason = _REASONS[region.count_missing(routed)]
+            reason = _REASONS[region.count_missing(routed, key)]
         elif before.expires <= self._clock():
             region.expired += 1
             reason = "expired"

@@ -311,9 +311,14 @@ class Region:
         if len(self._removed) < MAX_REMOVED:
             self._removed[hash(key)] = reason
 
-    def count_missing(self, key: Hashable) -> CacheEvent:
-        """Count a look-up of a key without an entry; return the reason."""
-        reason = self._removed.pop(hash(key), CacheEvent.COLD)
+    def count_missing(self, *keys: Hashable) -> CacheEvent:
+        """Count a look-up without an entry; return the reason.
+
+        Args:
+            keys: of the call, with and without its routing data.
+        """
+        known = [self._removed.pop(hash(key), None) for key in keys]
+        reason = next((one for one in known if one is not None), CacheEvent.COLD)
         setattr(self, reason, getattr(self, reason) + 1)
         return reason
 
