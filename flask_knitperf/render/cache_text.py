@@ -9,7 +9,7 @@ from ..metrics.instruments import OTHER
 
 if TYPE_CHECKING:
     from ..reports.documents import CacheReport
-    from ..reports.documents.cache import CacheFigures
+    from ..reports.documents.cache import CacheFigures, WhatIfRow
 
 MISSES = {
     "cold": "never cached", "capacity": "evicted", "expired": "expired",
@@ -23,6 +23,12 @@ NOTHING_CACHED = (
 NO_READ_YET = (
     "No look-up yet. KNITPERF_REUSE_READS is on: reads of pandas are counted from the first one on."
 )
+
+NESTED = (
+    "As each worker would cache for itself. The time of a function contains that of the functions that "
+    "it calls, so savings do not add up."
+)
+"""Sentence on the savings of several functions."""
 
 
 def nothing(document: CacheReport) -> str:
@@ -72,3 +78,10 @@ def more_namespaces(document: CacheReport) -> str:
         f"Each worker counts its first {number(document['max_namespaces'])} namespaces apart, and the "
         f"others as {OTHER}."
     )
+
+
+def to_paste(row: WhatIfRow) -> str:
+    """Return the decorator with the place of the function, empty for one that is not recommended."""
+    if row["decorator"] is None:
+        return ""
+    return row["decorator"] + (f" at {row['where']}" if row["where"] else "")

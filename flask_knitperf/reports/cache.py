@@ -20,6 +20,7 @@ from ..core.units import MB
 from ..metrics.catalogue import MAX_NAMESPACES, CacheEvent
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
+from .cache_advice import what_if_rows
 from .values import in_mb, moment, rounded, window_document
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def build_cache_report(window: Window, settings: Settings, now: float) -> types.
         "per_user": [_unkeyed_reads(row) for row in unkeyed_reads(readings)],
         "observed": _observed(observed),
         "mismatches": [_mismatch(row) for row in mismatches(readings, observed)],
+        "what_if": what_if_rows(window, settings),
         "workers": _workers(snapshot),
         "degraded": list(snapshot.degraded),
     }
