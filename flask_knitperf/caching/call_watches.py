@@ -40,7 +40,7 @@ MAX_KEYS_OF_ALL = 20_000
 MAX_SAME = 20
 """Number of functions from one line that are watched: one that each request defines never hits."""
 COMPARISONS_S = 3600.0
-"""Seconds after which the numbers of compared hits by key begin again."""
+"""Seconds after which the numbers of compared hits by load begin again."""
 TTL_LABELS = tuple(f"{ttl:g}" for ttl in TTLS_S)
 """TTLs as labels of series, in seconds: ``5`` to ``3600``, and ``inf``."""
 

@@ -81,6 +81,9 @@ class FunctionCache:
         tracks_tables: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self.function, self.options = function, options
+        profiled = getattr(function, "__knitperf_profiled__", None)
+        if profiled is not None:
+            profiled.is_cached = True
         self.keys = CallKeys(function, options.keys)
         self.region = Region(options.namespace)
         self._store, self._invalidation, self._clock = store, invalidation, clock

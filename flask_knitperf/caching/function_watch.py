@@ -169,10 +169,8 @@ class FunctionWatch:
         outcome, digests = self.simulation.call(key, began, ended, stores=stores), self._digests
         if digests is None or not outcome:
             return
-        if outcome <= HIT_IN_ALL:
-            digest = digests.of_hit(result, key, took)
-        else:
-            digest = digests.of_load(result, key, took, len(self._entries))
+        hash_of = digests.of_hit if outcome <= HIT_IN_ALL else digests.of_load
+        digest = hash_of(result, took)
         if digest is not None:
             self.simulation.compare(key, ended, outcome, digest, in_part=digests.is_partial)
 
@@ -249,6 +247,11 @@ class FunctionWatch:
             if len(self._obstacles) < MAX_OBSTACLES:
                 self._obstacles[obstacle] = None
 
+    @property
+    def hashing_ns(self) -> int:
+        """Time that hashing results took so far, in nanoseconds."""
+        return 0 if self._digests is None else self._digests.spent_ns
+
     # -- publication ---------------------------------------------------------------------------------
 
     def take(self) -> tuple[Counts, int, dict[Obstacle, int]]:
@@ -284,7 +287,7 @@ class FunctionWatch:
         self.simulation.forget(now)
 
     def start_comparisons(self) -> None:
-        """Begin the numbers of compared hits by key again."""
+        """Begin the numbers of compared hits by load again."""
         self.simulation.start_comparisons()
         if self._digests is not None:
             self._digests.start_comparisons()

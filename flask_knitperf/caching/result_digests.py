@@ -1,45 +1,45 @@
 """Digests of the results of one function, within a share of the function's time.
 
-A stale share needs pairs: the digest of the result that a load stored, and that of a later call. Loads
-are rare and serve many hits, so they have precedence; hits are drawn at random, which leaves the share
-unbiased, and less often the less time there is. Where even loads cost too much, a part of the
-keys is left out, by their hash: the keys of half the part are among those of the whole.
+A stale share needs pairs: the digest of the result that a load stored, and that of a later call. Half of
+the time is for loads, the other half and whatever they do not need is for hits, which gives the most
+pairs. Both are drawn at random, the more probably the more time is saved up, so the share is unbiased.
+Where not all loads are hashed, the hits of one load depend on one another, and count less.
 
-Time is saved up while the function runs, of which :data:`MAX_HASH_NS` at most are kept when a result is
-hashed. No result is hashed for longer than that: values and bytes are counted before they are encoded.
+Time is saved up while the function runs, :data:`MAX_HASH_NS` at most. No result is hashed for longer
+than that: values and bytes are counted before they are encoded.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
-from ..core.sampling import GOLDEN
 from .keys import Encoding
 
 MAX_HASH_NS = 50_000_000
 """Longest time for which a result is hashed, in nanoseconds."""
 MIN_HASH_NS = 20_000
 """Time that the first result is expected to take."""
-RESERVE = 4
-"""Number of expected hashes that must be saved up for a hit, so that loads find time."""
-SPREAD = 64
-"""Number of expected hashes that must be saved up for every hit to be hashed. A single one takes little
-of that, so that a hit is drawn as probably soon after a load as late after it."""
-MAX_HALVINGS = 6
-"""Number of times that the part of the keys whose results are hashed is halved at most."""
-MIN_KEYS = 8
-"""Number of hashed keys below which that part is not halved."""
-_CREDIT_NS = 200_000  # with which a function begins, so that its first loads are hashed
+LOAD_SPREAD = 8
+"""Number of expected hashes that must be saved up for every load to be hashed."""
+HIT_SPREAD = 64
+"""The same for every hit. A single one takes little of that, so that a hit is drawn as probably soon
+after another one as late after it."""
 _COMPARE_NS = 5_000  # of comparing the digest in all caches
 _NS_PER_PART = 700  # of an encoded value
 _NS_PER_BYTE = 1  # of text, and of the cells of arrays
 _NS_PER_OBJECT = 200  # of a cell that is a Python object
-_DENIED_LOADS = 8  # loads without time after which the part of the keys is halved
+
+
+_NS_BY_TYPE: dict[Any, int] = {
+    str: _NS_PER_BYTE, bytes: _NS_PER_BYTE, bytearray: _NS_PER_BYTE, list: _NS_PER_PART,
+    tuple: _NS_PER_PART, dict: _NS_PER_PART, set: _NS_PER_PART, frozenset: _NS_PER_PART,
+}  # fmt: skip
+_TOO_LARGE = "it would take too long to hash"
 
 
 class TooLargeError(CacheKeyError):
@@ -56,7 +56,7 @@ class ResultDigests:
 
     Attributes:
         problem: why results cannot be compared, empty if they can.
-        is_partial: whether results of only a part of the keys, or of the loads, are hashed.
+        is_partial: whether results of only a part of the loads are hashed.
         spent_ns: time that hashing took.
     """
 
@@ -64,82 +64,75 @@ class ResultDigests:
         self, share: float, draw: Callable[[], float] = random.random,
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:  # fmt: skip
-        self._share, self._draw, self._clock = share, draw, clock
+        self._half, self._draw, self._clock = share / 2, draw, clock
         self.problem = ""
         self.is_partial = False
         self.spent_ns = 0
-        self._saved_ns = float(_CREDIT_NS)
         self._expected_ns = float(MIN_HASH_NS)
-        self._mask = 0  # a key is hashed if these bits of its number are 0
-        self._denied = 0
+        # a function begins with some time, so that its first loads are hashed
+        self._for_loads = self._for_hits = float(LOAD_SPREAD * MIN_HASH_NS)
 
-    def of_load(self, value: Any, key: Hashable, took_ns: int, keys: int) -> bytes | None:
+    def of_load(self, value: Any, took_ns: int) -> bytes | None:
         """Return the digest of a result that a cache would store, ``None`` if it is not hashed.
 
         Args:
             value: the result.
-            key: of the call.
             took_ns: time of the call.
-            keys: number of keys so far.
         """
-        self._saved_ns += took_ns * self._share
-        if self.problem or self._is_left_out(key):
+        half, enough = took_ns * self._half, LOAD_SPREAD * self._expected_ns
+        self._for_hits += half
+        self._for_loads += half
+        if self._for_loads > enough:
+            self._for_hits += self._for_loads - enough
+            self._for_loads = enough
+        if self.problem:
             return None
-        return self._hashed(value) if self._may_load(keys) else None
+        if self._for_loads < self._expected_ns or self._draw() * enough >= self._for_loads:
+            self.is_partial = True
+            return None
+        spent = self.spent_ns
+        digest = self._hashed(value, self._for_loads)
+        self._for_loads -= self.spent_ns - spent
+        return digest
 
-    def of_hit(self, value: Any, key: Hashable, took_ns: int) -> bytes | None:
+    def of_hit(self, value: Any, took_ns: int) -> bytes | None:
         """Return the digest of a result that caches would have had, ``None`` if it is not hashed.
-
-        It is drawn: the more time is saved up, the more probably.
 
         Args:
             value: the result.
-            key: of the call.
             took_ns: time of the call.
         """
-        self._saved_ns = saved = self._saved_ns + took_ns * self._share
-        spare = saved - RESERVE * self._expected_ns
+        half = took_ns * self._half
+        self._for_loads += half
+        self._for_hits = saved = self._for_hits + half
+        expected = self._expected_ns
         if (
-            spare <= 0
-            or self._draw() * SPREAD * self._expected_ns >= spare
+            saved < expected
             or self.problem
-            or self._is_left_out(key)
+            or (saved < HIT_SPREAD * expected and self._draw() * HIT_SPREAD * expected >= saved)
         ):
             return None
-        return self._hashed(value)
-
-    def _is_left_out(self, key: Hashable) -> bool:
-        return bool(self._mask and (hash(key) * GOLDEN >> 20) & self._mask)
+        spent = self.spent_ns
+        digest = self._hashed(value, saved)
+        self._for_hits -= self.spent_ns - spent
+        return digest
 
     def start_comparisons(self) -> None:
-        """Note that hits are compared from the start again; which keys are hashed stays as it is."""
-        self.is_partial = self._mask > 0
+        """Note that hits are compared from the start again."""
+        self.is_partial = False
 
-    def _may_load(self, keys: int) -> bool:
-        """Return whether there is time for the result of a load; make do with fewer keys if not."""
-        if self._saved_ns >= self._expected_ns:
-            self._denied = 0
-            return True
-        self.is_partial = True
-        self._denied += 1
-        if (
-            self._denied >= _DENIED_LOADS
-            and self._mask < (1 << MAX_HALVINGS) - 1
-            and keys >= 2 * MIN_KEYS * (self._mask + 1)
-        ):
-            self._denied, self._mask = 0, 2 * self._mask + 1
-        return False
-
-    def _hashed(self, value: Any) -> bytes | None:
+    def _hashed(self, value: Any, saved_ns: float) -> bytes | None:
+        """Return the digest of a result, ``None`` if the saved time does not suffice."""
+        self._for_loads = min(self._for_loads, MAX_HASH_NS)
+        self._for_hits = min(self._for_hits, MAX_HASH_NS)
         began, digest = self._clock(), None
-        self._saved_ns = min(self._saved_ns, MAX_HASH_NS)
-        encoding = _BoundedEncoding(round(self._saved_ns))
+        encoding = _BoundedEncoding(round(min(saved_ns, MAX_HASH_NS)))
         try:
             encoding.add(value)
             digest = encoding.digest()
         except TooLargeError as error:
             raise_if_of_host(error)
-            self._expected_ns = min(4 * max(self._expected_ns, self._saved_ns), 2.0 * MAX_HASH_NS)
+            self._expected_ns = min(4 * max(self._expected_ns, saved_ns), 2.0 * MAX_HASH_NS)
         except CacheKeyError as error:
             raise_if_of_host(error)
             self.problem = str(error)
@@ -148,7 +141,6 @@ class ResultDigests:
             self.problem = f"{error!r}"
         took = self._clock() - began + _COMPARE_NS
         self.spent_ns += took
-        self._saved_ns -= took
         if digest is not None:  # results differ in size
             self._expected_ns = max(took, 0.9 * self._expected_ns, 1.0)
         if self._expected_ns > MAX_HASH_NS:
@@ -172,7 +164,19 @@ class _BoundedEncoding(Encoding):
     def _take(self, ns: int) -> None:
         self._left_ns -= ns
         if self._left_ns < 0:
-            raise TooLargeError("it would take too long to hash")
+            raise TooLargeError(_TOO_LARGE)
+
+    def add(self, value: Any) -> None:
+        """Encode a value.
+
+        Raises:
+            TooLargeError: there is no time for it.
+            CacheKeyError: it, or something in it, has no content that could be encoded.
+        """
+        ns = _NS_BY_TYPE.get(type(value))
+        if ns is not None and len(value) * ns > self._left_ns:  # before the encoder copies it
+            raise TooLargeError(_TOO_LARGE)
+        super().add(value)
 
     def text(self, tag: bytes, content: bytes) -> None:
         """Add content of any length.

@@ -55,7 +55,7 @@ class TtlCounts(NamedTuple):
     Attributes:
         hits: calls that would have hit, with the time that they took.
         compared: hits whose answer was compared with the one that the cache would have had.
-        weight: sum of the squares of their numbers by key where only a part of the keys is compared,
+        weight: sum of the squares of their numbers by load where only a part of the loads is hashed,
             else ``compared``: that number squared by this sum is the number of independent comparisons.
         stale: those of them whose answer was another one.
     """
@@ -92,7 +92,7 @@ class _Entry:
         digests: of the values by cache, ``None`` where unknown.
         latest: end of the latest load.
         until: when the first of the values expires.
-        compared: number of compared hits by cache, ``None`` before the first.
+        compared: number of compared hits of the present load by cache, ``None`` before the first.
     """
 
     __slots__ = ("compared", "digests", "expires", "latest", "until")
@@ -175,7 +175,7 @@ class Simulation:
             ended: its end.
             outcome: of :meth:`call`.
             digest: of its result.
-            in_part: whether results of only a part of the keys are hashed.
+            in_part: whether results of only a part of the loads are hashed.
         """
         with self._lock:
             entry = self.entries.get(key)
@@ -186,7 +186,7 @@ class Simulation:
             for place, life, hit, load in _PLACES:
                 if outcome & load:
                     if entry.expires[place] == ended + life:  # no other load came in between
-                        entry.digests[place] = digest
+                        entry.digests[place], entry.compared[place] = digest, 0
                     continue
                 known = entry.digests[place]
                 if known is None or not outcome & hit:
@@ -243,7 +243,7 @@ class Simulation:
         return len(old)
 
     def start_comparisons(self) -> None:
-        """Begin the numbers of compared hits by key again: those of different hours are independent."""
+        """Begin the numbers of compared hits by load again: those of different hours are independent."""
         with self._lock:
             for entry in self.entries.values():
                 entry.compared = None

@@ -314,3 +314,9 @@ def test_counts_of_several_workers_add_up(make_app: Any) -> None:
 
 def _number(number: int) -> int:
     return number
+
+
+def test_a_profiled_function_that_a_cache_calls_is_not_watched(mill: Any) -> None:
+    load = mill.perf.cache.cached(mill.perf.profile(lambda number: number))
+    serve(mill, lambda: [load(number % 5) for number in range(30)][:0])
+    assert rows_of(mill) == {} and mill.report("run")["functions"][0]["count"] == 5

@@ -62,6 +62,7 @@ def simulated(trace: list[Call]) -> Counts:
     return simulation.take()
 
 
+@pytest.mark.slow
 @given(TRACES)
 def test_hits_and_saved_time_are_those_of_really_caching(trace: list[Call]) -> None:
     counts = simulated(trace)

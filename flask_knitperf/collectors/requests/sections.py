@@ -55,6 +55,7 @@ class _Profiled:
         name: see above.
         where: ``file:line``.
         outside: see above.
+        is_cached: whether a cache calls it, so that its calls are loads, which are not watched.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class _Profiled:
     ) -> None:
         self.function, self.name, self.outside = function, name, outside
         self.where = location_of(function)
+        self.is_cached = False
         self._resolve = resolve
         self._instance = function.__self__ if isinstance(function, MethodType) else None
         self._watched_by: CallWatches | None = None
@@ -73,22 +75,29 @@ class _Profiled:
 
     def start_watched(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         """Return a call that starts, watched if functions are."""
-        call = self.start()
+        call = _Call(self, self._resolve())
         recorder = call.recorder
-        if recorder is not None and recorder.call_watches is not None:
-            try:
-                if recorder.call_watches is not self._watched_by:
-                    self._watched_by = recorder.call_watches
-                    self._watch = self._watched_by.of(self.function, self.name, self.where)
-                watch = self._watch
-                if watch is not None:
-                    own = args if self._instance is None else (self._instance, *args)
-                    call.watched = watch.begin(own, kwargs)
-                    call.watch = None if call.watched is None else watch
-            except Exception as error:
-                self.end_watch()
-                recorder.failed(_WATCH, error)
+        if recorder is None or self.is_cached:
+            return call
+        try:
+            if recorder.call_watches is not self._watched_by:
+                self._find_watch(recorder)
+            watch = self._watch
+            if watch is not None:
+                instance = self._instance
+                watched = watch.begin(args if instance is None else (instance, *args), kwargs)
+                if watched is not None:
+                    call.watch, call.watched = watch, watched
+        except Exception as error:
+            self.end_watch()
+            recorder.failed(_WATCH, error)
         return call
+
+    def _find_watch(self, recorder: Recorder) -> None:
+        watches = self._watched_by = recorder.call_watches
+        self._watch = None
+        if watches is not None:
+            self._watch = watches.of(self.function, self.name, self.where)
 
     def end_watch(self) -> None:
         """Watch the function no longer: its watch has failed."""
@@ -307,6 +316,7 @@ def profiled(
     else:
         timed = _timed_function(called)
     timed.__knitperf__ = True  # type: ignore[attr-defined]
+    timed.__knitperf_profiled__ = called  # type: ignore[attr-defined]
     return timed  # type: ignore[return-value]
 
 
