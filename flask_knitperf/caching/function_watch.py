@@ -36,6 +36,10 @@ OBSERVED_FIRST = 4
 """Number of calls of a function that are all observed."""
 MAX_KEY_NS = 3_000
 """Time that computing a key may take on average, besides a share of the function's time."""
+TIMED_FIRST = 4
+"""Number of keys whose computation is timed."""
+TIME_EVERY = 16
+"""Number of keys of which one is timed after that: reading the clock takes as long as most keys."""
 MAX_OBSTACLES = 8
 """Number of obstacles of one function that are distinguished."""
 _KEY_CREDIT_NS = 5_000_000  # with which a function begins
@@ -72,7 +76,7 @@ class FunctionWatch:
         observer: records the reads of request data.
         claim_room: returns whether there is room for one more key.
         draw: returns random numbers of at least 0 and below 1.
-        clock: returns nanoseconds.
+        clock: returns CPU nanoseconds of the thread.
 
     Attributes:
         name: see above.
@@ -83,7 +87,7 @@ class FunctionWatch:
     def __init__(
         self, function: Callable[..., Any], name: str, where: str, *, share: float,
         observer: ReadObserver, claim_room: Callable[[], bool] = lambda: True,
-        draw: Callable[[], float] = random.random, clock: Callable[[], int] = time.perf_counter_ns,
+        draw: Callable[[], float] = random.random, clock: Callable[[], int] = time.thread_time_ns,
     ) -> None:  # fmt: skip
         self.name, self.where = name[: WHAT_IF_CALLS.longest], where[: WHAT_IF_CALLS.longest]
         self.simulation = Simulation(claim_room=claim_room)
@@ -93,7 +97,7 @@ class FunctionWatch:
         self._key = self._keys.compile_key(self._encode)
         self._digests = ResultDigests(share, draw, clock) if share else None
         self._routing: tuple[str, ...] = ()
-        self._calls, self._observe_at = 0, 0
+        self._calls, self._observe_at, self._encoded = 0, 0, 0
         self._key_ns_left, self._latest_ns = float(_KEY_CREDIT_NS), 0
         self._kinds: dict[type, bool] = {}  # whether results of a type can be cached
         self._has_values = False
@@ -172,7 +176,7 @@ class FunctionWatch:
         hash_of = digests.of_hit if outcome <= HIT_IN_ALL else digests.of_load
         digest = hash_of(result, took)
         if digest is not None:
-            self.simulation.compare(key, ended, outcome, digest, in_part=digests.is_partial)
+            self.simulation.compare(key, ended, outcome, digest, unhashed=digests.unhashed_share)
 
     def fail(self, call: WatchedCall, began: int, ended: int) -> None:
         """Look up a call that has raised, as :meth:`end` does: an error is not cached."""
@@ -183,12 +187,16 @@ class FunctionWatch:
 
     def _encode(self, *values: Any) -> Hashable:
         """Return the key of a call that is not its arguments themselves; stop if that takes too long."""
+        self._encoded += 1
+        if self._encoded > TIMED_FIRST and self._encoded % TIME_EVERY:
+            return self._keys.encode(*values)
         began = self._clock()
         try:
             return self._keys.encode(*values)
         finally:
-            self._key_ns_left += MAX_KEY_NS + self._latest_ns * self._share - self._clock() + began
-            if self._key_ns_left < 0:
+            allowed = MAX_KEY_NS + self._latest_ns * self._share
+            self._key_ns_left += allowed - (self._clock() - began)
+            if self._key_ns_left < 0 and self._encoded > 1:  # the time of the first call is unknown
                 self._is_stopped = True
                 self._note(Obstacle(
                     WhatIfObstacle.UNKEYED, "hashing its arguments takes too long",

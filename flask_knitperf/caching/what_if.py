@@ -55,14 +55,15 @@ class TtlCounts(NamedTuple):
     Attributes:
         hits: calls that would have hit, with the time that they took.
         compared: hits whose answer was compared with the one that the cache would have had.
-        weight: sum of the squares of their numbers by load where only a part of the loads is hashed,
-            else ``compared``: that number squared by this sum is the number of independent comparisons.
+        weight: that number squared by this one is the number of independent comparisons. It is
+            ``compared`` where all loads are hashed, and the sum of the squares of the hits of each load
+            where nearly none is, since hits of one load depend on one another.
         stale: those of them whose answer was another one.
     """
 
     hits: Tally
     compared: int
-    weight: int
+    weight: float
     stale: int
 
 
@@ -128,7 +129,7 @@ class Simulation:
         # by the set of caches that hit, a number of seven bits
         self._calls, self._ns = [0] * (HIT_IN_ALL + 1), [0] * (HIT_IN_ALL + 1)
         self._beyond_calls = self._beyond_ns = 0
-        self._compared, self._weights, self._stale = [0] * _COUNT, [0] * _COUNT, [0] * _COUNT
+        self._compared, self._weights, self._stale = [0] * _COUNT, [0.0] * _COUNT, [0] * _COUNT
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -166,7 +167,7 @@ class Simulation:
             return outcome
 
     def compare(
-        self, key: Hashable, ended: int, outcome: int, digest: bytes, *, in_part: bool = False
+        self, key: Hashable, ended: int, outcome: int, digest: bytes, *, unhashed: float = 0.0
     ) -> None:  # fmt: skip
         """Compare the answer of a call with those that it would have got, and remember it.
 
@@ -175,7 +176,7 @@ class Simulation:
             ended: its end.
             outcome: of :meth:`call`.
             digest: of its result.
-            in_part: whether results of only a part of the loads are hashed.
+            unhashed: share of the loads whose results are not hashed.
         """
         with self._lock:
             entry = self.entries.get(key)
@@ -194,7 +195,8 @@ class Simulation:
                 before = entry.compared[place]
                 entry.compared[place] = before + 1
                 self._compared[place] += 1
-                self._weights[place] += 2 * before + 1 if in_part else 1
+                # of one load with n compared hits n * n, if that is one of few loads
+                self._weights[place] += 1 + 2 * before * unhashed
                 self._stale[place] += known != digest
 
     # -- housekeeping --------------------------------------------------------------------------------

@@ -136,11 +136,11 @@ def test_no_function_takes_the_room_of_all() -> None:
 
 
 def call(
-    simulation: Simulation, key: str, at: int, digest: bytes, *, in_part: bool = False
+    simulation: Simulation, key: str, at: int, digest: bytes, *, unhashed: float = 0.0
 ) -> None:
     """Call without taking time, and compare the result."""
     outcome = simulation.call(key, at, at)
-    simulation.compare(key, at, outcome, digest, in_part=in_part)
+    simulation.compare(key, at, outcome, digest, unhashed=unhashed)
 
 
 def test_a_hit_is_stale_where_its_answer_is_not_that_of_the_load() -> None:
@@ -163,15 +163,17 @@ def test_without_both_digests_nothing_is_compared() -> None:
     assert all(row.compared == 0 for row in simulation.take().by_ttl)
 
 
-def test_comparisons_of_one_key_count_less_where_only_a_part_of_the_keys_is_compared() -> None:
+def test_comparisons_of_one_load_count_less_the_fewer_loads_are_hashed() -> None:
     simulation = Simulation()
     for key in "ab":
         for at in range(4):
-            call(simulation, key, at, b"1", in_part=True)
+            call(simulation, key, at, b"1", unhashed=1.0)
     row = simulation.take().by_ttl[-1]
-    assert (row.compared, row.weight) == (6, 18)  # 6 squared by 18 is 2: the two keys
+    assert (row.compared, row.weight) == (6, 18)  # 6 squared by 18 is 2: the two loads
     simulation.start_comparisons()
-    call(simulation, "a", 9, b"1", in_part=True)
+    call(simulation, "a", 9, b"1", unhashed=1.0), call(simulation, "a", 10, b"1", unhashed=0.5)
+    assert simulation.take().by_ttl[-1].weight == 1 + 2
+    call(simulation, "a", 11, b"1")
     assert simulation.take().by_ttl[-1].weight == 1
 
 
