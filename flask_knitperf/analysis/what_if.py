@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ..core.clock import NS_PER_S
-from ..core.units import count, percent, plain
 from ..metrics.catalogue import WHAT_IF_OBSTACLE, WhatIfObstacle
 from ..metrics.instruments import OTHER
 from ..metrics.readings import Readings
 from ..metrics.readings.rows import TtlReading, WhatIfReading
+from .phrases import count, percent, period
 
 MIN_CALLS = 20
 """Number of judged calls below which a function is not judged."""
@@ -117,10 +117,10 @@ class WhatIf:
         option = self.chosen
         if option is None:
             return f"{self.name} is not recommended: {self.reason}"
-        ttl = "without a TTL" if math.isinf(option.ttl) else f"with a TTL of {_period(option.ttl)}"
-        return plain(
+        ttl = "without a TTL" if math.isinf(option.ttl) else f"with a TTL of {period(option.ttl)}"
+        return (
             f"Cache {self.name}: {percent(option.hits / self.calls)} of {count(self.calls, 'call')} in "
-            f"{_period(self.window_s)} would have hit {ttl}, {_stale_text(option)}; saves "
+            f"{period(self.window_s)} would have hit {ttl}, {_stale_text(option)}; saves "
             f"{self._saved_text(option)}"
         )
 
@@ -207,7 +207,7 @@ def _option(ttl: float, row: TtlReading) -> CacheOption:
 def _choose(row: WhatIf, stale_budget: float) -> tuple[CacheOption | None, str]:
     """Return the option that saves most within the stale budget, else why there is none."""
     if row.judged < MIN_CALLS:
-        return None, plain(f"it was called only {count(row.judged, 'time')}")
+        return None, f"it was called only {count(row.judged, 'time')}"
     least_s = max(MIN_SAVED_SHARE * row.seconds, MIN_SAVED_PER_HOUR_S * row.window_s / _HOUR_S)
     worthy = [option for option in row.options if option.saved_s >= least_s]
     if not worthy:
@@ -221,8 +221,8 @@ def _choose(row: WhatIf, stale_budget: float) -> tuple[CacheOption | None, str]:
     fresh = [option for option in known if _upper(option) <= stale_budget]
     if not fresh:
         best_option = min(known, key=_upper)
-        ttl = "for ever" if math.isinf(best_option.ttl) else f"for {_period(best_option.ttl)}"
-        return None, plain(f"of answers kept {ttl}, {_stale_text(best_option)}")
+        ttl = "for ever" if math.isinf(best_option.ttl) else f"for {period(best_option.ttl)}"
+        return None, f"of answers kept {ttl}, {_stale_text(best_option)}"
     return max(fresh, key=lambda option: (option.saved_s, -option.ttl)), ""
 
 
@@ -238,14 +238,6 @@ def _stale_text(option: CacheOption) -> str:
     if not option.stale:
         return f"at most {percent(bounds[1])} of them stale"
     return f"{percent(share)} of them stale ({percent(bounds[0])} to {percent(bounds[1])})"
-
-
-def _period(seconds: float) -> str:
-    """Return a length of time: ``60 s``, ``5 min``, ``1 h``, ``2.5 h``, ``30 days``."""
-    for length, unit in ((86_400, "days"), (3_600, "h"), (60, "min"), (1, "s")):
-        if seconds >= (2 if length in (60, 86_400) else 1) * length - 0.5:
-            return f"{round(seconds / length, 1):g} {unit}"
-    return "1 s"
 
 
 def _amount(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from ..analysis.phrases import period as ttl_text
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent
 from . import Values
@@ -133,7 +134,7 @@ def what_if(row: WhatIfRow) -> Values:
         "time": _seconds(row["time_s"]),
         "options": [
             {
-                "ttl": "none" if one["ttl_s"] is None else duration(one["ttl_s"] * 1000),
+                "ttl": "none" if one["ttl_s"] is None else ttl_text(one["ttl_s"]),
                 "hits": percent(one["hits"] / row["calls"]),
                 "saved": _seconds(one["saved_s"]),
                 "stale": percent(one["stale_share"]),
