@@ -32,6 +32,7 @@ from ..metrics.log_format import Observation
 from ..recording.recorder import Recorder
 from .function_watch import FunctionWatch
 from .load_reads import ReadObserver
+from .observed_call import end_abandoned
 from .publication import MAX_SHARE
 from .what_if import TTLS_S, Tally
 
@@ -117,6 +118,7 @@ class CallWatches:
         """Record all counts since the previous call; without a writer they wait for the next one."""
         if not self._recorder.has_worker:
             return
+        end_abandoned()
         now = self._recorder.clock.monotonic_ns()
         with self._lock:
             observations: list[Observation] = []

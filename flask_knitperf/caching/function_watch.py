@@ -30,7 +30,7 @@ from .result_digests import ResultDigests
 from .sizes import size_of_key
 from .what_if import HIT_IN_ALL, Counts, Simulation
 
-OBSERVE_EVERY = 64
+OBSERVE_EVERY = 128
 """Number of calls of which one is observed, after the first :data:`OBSERVED_FIRST`."""
 OBSERVED_FIRST = 4
 """Number of calls of a function that are all observed."""

@@ -7,11 +7,12 @@ dependencies as ever.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 
 from ..core.host_exceptions import SuppressOwn
 from . import dependencies
-from .dependencies import CURRENT, Declared, LoadDependencies, Sources
+from .dependencies import CURRENT, RUNNING, Declared, LoadDependencies, Sources
 from .file_watch import FILE_WATCH
 from .load_reads import CURRENT_READS, LoadReads, Read, ReadObserver, description
 
@@ -21,15 +22,19 @@ _NO_WORDS = memoryview(b"")
 class _CallDependencies(LoadDependencies):
     """Dependencies of a call whose result is not stored, so that it needs no versions.
 
+    Args:
+        call: the call.
+
     Attributes:
+        call: weak reference to the call.
         has_written_files: whether the call has written to a file.
     """
 
-    __slots__ = ("has_written_files",)
+    __slots__ = ("call", "has_written_files")
 
-    def __init__(self) -> None:
+    def __init__(self, call: ObservedCall) -> None:
         super().__init__(Declared(), dependencies.receivers(), _NO_WORDS, [])
-        self.has_written_files = False
+        self.call, self.has_written_files = weakref.ref(call), False
 
     def write(self, path: str, *, replaces: bool) -> None:
         """Note a file that is about to be written."""
@@ -51,7 +56,7 @@ class ObservedCall:
 
     def __init__(self, observer: ReadObserver) -> None:
         self._observer = observer
-        self._dependencies = _CallDependencies()
+        self._dependencies = _CallDependencies(self)
         self._token = observer.begin()
         self._reads: LoadReads | None = None if self._token is None else CURRENT_READS.get()
         self._context = CURRENT.set(self._dependencies)
@@ -94,3 +99,11 @@ class ObservedCall:
         if dependencies is not None and not dependencies.has_ended:  # a signal handler raised
             dependencies.has_ended = True
             FILE_WATCH.end(dependencies)
+
+
+def end_abandoned() -> None:
+    """End the recording of calls that are gone: a signal handler may raise where they end it."""
+    for load in list(RUNNING):
+        if isinstance(load, _CallDependencies) and load.call() is None:
+            load.has_ended = True
+            FILE_WATCH.end(load)

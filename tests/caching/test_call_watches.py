@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import flask
 import pytest
 
 from flask_knitperf.caching.call_watches import MAX_SAME
+from flask_knitperf.caching.dependencies import RUNNING
 from flask_knitperf.metrics.catalogue import MAX_WATCHED
 from flask_knitperf.reports.offline import Offline
 
@@ -320,3 +322,63 @@ def test_a_profiled_function_that_a_cache_calls_is_not_watched(mill: Any) -> Non
     load = mill.perf.cache.cached(mill.perf.profile(lambda number: number))
     serve(mill, lambda: [load(number % 5) for number in range(30)][:0])
     assert rows_of(mill) == {} and mill.report("run")["functions"][0]["count"] == 5
+
+
+def test_a_cached_function_around_an_observed_one_is_still_refused_for_what_that_reads(
+    mill: Any, tmp_path: Any
+) -> None:
+    (tmp_path / "yarn.csv").write_text("a")
+
+    @mill.perf.profile
+    def name() -> str:
+        return str(flask.session.get("user_id"))
+
+    @mill.perf.profile
+    def content() -> str:
+        return (tmp_path / "yarn.csv").read_text(encoding="utf-8")
+
+    def named() -> str:
+        return name()
+
+    def read() -> str:
+        return content()
+
+    cached_name = mill.perf.cache.cached(named, namespace="name")
+    cached_content = mill.perf.cache.cached(read, namespace="content")
+    serve(mill, lambda: [cached_name(), cached_content()][:0])
+    rows = mill.session.documents.cache("run")
+    [row] = rows["per_user"]
+    assert row["namespace"] == "name"
+    explanation = mill.perf.cache.explain(cached_content)
+    assert any("yarn.csv" in text for text in str(explanation).split())
+
+
+def test_an_observed_function_around_a_cached_one_is_no_obstacle(mill: Any, time: Any) -> None:
+    cached = mill.perf.cache.cached(lambda number: [number])
+
+    @mill.perf.profile
+    def outer(number: int) -> Any:
+        time.pass_(1)
+        return cached(number)
+
+    serve(mill, lambda: [outer(1) for _ in range(100)][:0])
+    [row] = rows_of(mill).values()
+    assert row["decorator"] == "@perf.cache.cached(ttl=300)"
+
+
+def test_threads_that_call_one_function_lose_no_call(mill: Any) -> None:
+    function = mill.perf.profile(lambda number: number)
+
+    def work() -> None:
+        with mill.app.app_context():
+            for number in range(500):
+                function(number % 9)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    serve(mill, lambda: None)
+    [row] = rows_of(mill).values()
+    assert row["judged"] == 2000 and not RUNNING

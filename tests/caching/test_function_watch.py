@@ -12,6 +12,7 @@ import pytest
 from flask_knitperf.caching.dependencies import RUNNING
 from flask_knitperf.caching.function_watch import OBSERVE_EVERY, FunctionWatch, Obstacle
 from flask_knitperf.caching.load_reads import NO_OBSERVER
+from flask_knitperf.caching.observed_call import ObservedCall, end_abandoned
 from flask_knitperf.metrics.catalogue import WhatIfObstacle
 
 MS = 1_000_000
@@ -232,6 +233,22 @@ def test_an_observed_call_that_is_abandoned_is_ended_when_it_is_freed() -> None:
     watched = Watched(explode)
     assert watched.watch.begin(("a",), {}) is not None
     gc.collect()
+    assert not RUNNING
+
+
+def test_an_observed_call_that_was_interrupted_while_it_ended_is_ended_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched = Watched(explode)
+    monkeypatch.setattr(ObservedCall, "__del__", lambda _: None)
+    kept = watched.watch.begin(("a",), {})
+    assert watched.watch.begin(("b",), {}) is not None
+    gc.collect()
+    assert len(RUNNING) == 2
+    end_abandoned()
+    assert len(RUNNING) == 1 and kept is not None
+    del kept
+    end_abandoned()
     assert not RUNNING
 
 

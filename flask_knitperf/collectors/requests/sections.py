@@ -89,8 +89,8 @@ class _Profiled:
                 if watched is not None:
                     call.watch, call.watched = watch, watched
         except Exception as error:
-            self.end_watch()
             recorder.failed(_WATCH, error)
+            self.end_watch()
         return call
 
     def _find_watch(self, recorder: Recorder) -> None:
@@ -150,16 +150,16 @@ class _Call:
         try:
             watch.end(self.watched, self._began, self._began + self._wall, result)
         except Exception as error:
-            self._function.end_watch()
             recorder.failed(_WATCH, error)
+            self._function.end_watch()
 
     def _raises(self, watch: CallWatch, recorder: Recorder) -> None:
         """Have the watch note that the call has raised."""
         try:
             watch.fail(self.watched, self._began, self._began + self._wall)
         except Exception as error:
-            self._function.end_watch()
             recorder.failed(_WATCH, error)
+            self._function.end_watch()
 
     def end(self) -> None:
         """Record the call."""
