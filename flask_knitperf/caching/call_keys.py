@@ -53,6 +53,11 @@ _WRAPPER = """
         return {p}entry.value if {p}copy is None else {p}copy({p}entry.value)
     return {wait}{p}miss({p}key, {args}, {kwargs})
 """
+_KEY = """
+def {name}({parameters}):
+    {key}
+    return {p}key
+"""
 _PLAIN = """if {plain}:
         {p}key = ({values})
     else:
@@ -235,16 +240,13 @@ class CallKeys:
                 ``verify`` and ``miss``, without the prefix of its names. More are added.
             is_async: whether the wrapper is a coroutine function.
         """
-        p = _PREFIX
-        scope: dict[str, Any] = {p + name: value for name, value in environment.items()}
+        p, scope = _PREFIX, self._scope()
+        scope |= {p + name: value for name, value in environment.items()}
         scope |= {
-            f"{p}encode": self.encode, f"{p}type": type, f"{p}plain": PLAIN, f"{p}id": id,
-            f"{p}numbers": self.instances.by_id.get, f"{p}of": self.options.key,
             f"{p}function": self.function, f"{p}code": getattr(self.function, "__code__", None),
             f"{p}defaults": getattr(self.function, "__defaults__", None), f"{p}current": CURRENT.get,
             f"{p}hit": PartKind.CACHE_HIT.value, f"{p}count": count,
         }  # fmt: skip
-        scope |= {f"{p}vary{n}": vary for n, vary in enumerate(self.options.vary)}
         args, kwargs = self._forwarded()
         source = _WRAPPER.format(
             p=p, define="async def" if is_async else "def", wait="await " if is_async else "",
@@ -252,9 +254,35 @@ class CallKeys:
             key=self._key_source(args, kwargs), args=args, kwargs=kwargs,
             unchanged=self._unchanged(),
         )  # fmt: skip
+        return self._compiled(source, scope)
+
+    def compile_key(self, encode: Callable[..., Hashable]) -> Callable[..., Hashable]:
+        """Return a function that is called like the function itself, and returns the key of the call.
+
+        Args:
+            encode: called in the place of :meth:`encode`.
+        """
+        p, scope = _PREFIX, self._scope()
+        scope[f"{p}encode"] = encode
+        source = _KEY.format(
+            p=p, name=_identifier(self.function), parameters=self._parameters(scope),
+            key=self._key_source(*self._forwarded()),
+        )  # fmt: skip
+        return self._compiled(source, scope)
+
+    def _scope(self) -> dict[str, Any]:
+        """Return the globals of code that computes keys."""
+        p = _PREFIX
+        scope: dict[str, Any] = {
+            f"{p}encode": self.encode, f"{p}type": type, f"{p}plain": PLAIN, f"{p}id": id,
+            f"{p}numbers": self.instances.by_id.get, f"{p}of": self.options.key,
+        }  # fmt: skip
+        return scope | {f"{p}vary{n}": vary for n, vary in enumerate(self.options.vary)}
+
+    def _compiled(self, source: str, scope: dict[str, Any]) -> Callable[..., Any]:
         exec(compile(source, f"<cached {name_of(self.function)}>", "exec"), scope)  # noqa: S102
-        wrapper: Callable[..., Any] = scope[_identifier(self.function)]
-        return wrapper
+        compiled: Callable[..., Any] = scope[_identifier(self.function)]
+        return compiled
 
     def _unchanged(self) -> str:
         """Return the source of the test that no reloader has replaced the function's code."""

@@ -91,6 +91,9 @@ class FunctionCache:
         prices: tuple[StalePrice, StalePrice] | None = None,
     ) -> None:  # fmt: skip
         self.function, self.options = function, options
+        profiled = getattr(function, "__knitperf_profiled__", None)
+        if profiled is not None:
+            profiled.is_cached = True
         self.region = Region(options.namespace)
         self.keys = CallKeys(function, options.keys, self.region.overhead)
         self._store, self._invalidation, self._clock = store, invalidation, clock

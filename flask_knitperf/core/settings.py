@@ -297,6 +297,12 @@ OPTIONS = (
            "sent, and compared; `0` verifies none."),
     Option("CACHE_STALE_BUDGET", 0.05, *_number(0, 1),
            "Share of hits that may be out of date, of cached functions with a `ttl`."),
+    Option("CACHE_WHATIF", True, *_FLAG,
+           "Watch profiled functions as if they were cached, and report what caching them would save; "
+           "nothing is cached."),
+    Option("CACHE_WHATIF_SHARE", 0.005, *_number(0, 1),
+           "Share of the time of those functions that hashing their results may take, to learn which "
+           "answers from a cache would be stale; `0` hashes none."),
     Option("IGNORE_PATHS", (), "must be a list of paths that start with /", _paths,
            "Requests whose path starts with one of these are not recorded."),
     Option("LONG_POLLS", (), "must be a list of endpoints", _names,
@@ -381,6 +387,8 @@ class Settings(NamedTuple):
     cache_share_bytes: int
     cache_shared_max_mb: float
     cache_verify: int
+    cache_whatif: bool
+    cache_whatif_share: float
     cache_stale_budget: float
     ignore_paths: tuple[str, ...]
     long_polls: tuple[str, ...]

@@ -27,6 +27,7 @@ from ..caching.cacheability import OBSERVED
 from ..caching.function_cache import FunctionCache
 from ..caching.load_reads import CURRENT_READS, CurrentRequest, LoadReads
 from ..collectors.requests.endpoint_series import endpoint_of
+from ..collectors.requests.sections import CALLERS
 from ..core.code_locations import caller, is_own, is_own_file
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..core.locks import create_reentrant_lock
@@ -64,8 +65,8 @@ _SESSION_WRITES = {
 """Methods of a session that change it, and whether their first argument is the key."""
 _MAX_DECORATORS = 100
 """Number of decorators of a view beyond which they are not followed."""
-_LOADS = frozenset({FunctionCache._load.__code__, FunctionCache._load_async.__code__})
-"""Code that calls a cached function."""
+_LOADS = CALLERS | {FunctionCache._load.__code__, FunctionCache._load_async.__code__}
+"""Code that calls a cached function, or one that is observed as if it were."""
 _SESSION_STATE = frozenset({
     "accessed", "modified", "new", "permanent", "on_update", "fromkeys",
 })  # fmt: skip

@@ -36,6 +36,7 @@ from .template_rendering import time_rendering
 from .wsgi import SpanMiddleware, StreamedBody
 
 if TYPE_CHECKING:
+    from ..caching.load_reads import ReadObserver
     from ..web.application_access import Decision
 
 T = TypeVar("T")
@@ -63,7 +64,14 @@ def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
         root_frames=(Flask.wsgi_app.__code__, StreamedBody.__next__.__code__),
         is_async=async_detector(app),
         is_websocket=websocket_detector(app),
+        observer=_create_observer,
     )
+
+
+def _create_observer() -> ReadObserver:
+    from .cache_reads import FlaskReads  # most applications name no functions
+
+    return FlaskReads()
 
 
 def _of(application: Callable[[], Flask | None], read: Callable[[Flask], T], gone: T) -> T:

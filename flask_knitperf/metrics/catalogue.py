@@ -175,6 +175,25 @@ class CacheEvent(StrEnum):
     DIFFERED = "differed"  # one of those: the new load had another result
 
 
+class WhatIfCalls(StrEnum):
+    """Calls of a function that is not cached, by what simulated caches do with them."""
+
+    JUDGED = "judged"
+    BEYOND = "beyond"  # of more keys than are judged
+    UNKEYED = "unkeyed"  # without a key; their time is not known
+
+
+class WhatIfObstacle(StrEnum):
+    """Reasons not to cache a function."""
+
+    UNKEYED = "unkeyed"  # arguments have no key
+    REFUSED = "refused"  # its results cannot be cached
+    NOTHING = "nothing"  # it returns None
+    UNCOMPARED = "uncompared"  # its results cannot be compared, so that their age is not bounded
+    READS = "reads"  # it reads request data that its key lacks
+    CHANGES = "changes"  # it changes something, which a call from the cache would not
+
+
 CACHE_MISSES = (
     CacheEvent.COLD, CacheEvent.CAPACITY, CacheEvent.EXPIRED, CacheEvent.INVALIDATED, CacheEvent.EARLY,
 )  # fmt: skip
@@ -292,6 +311,20 @@ ALL_KEYS = ""  # pattern of events that concern all keys of a cache
 OBSERVED_CACHE = Meter("cache.observed", Kind.COUNTER, "1", ("cache", "pattern", "event"), 2000)
 # time between a missed look-up and the write of its value
 OBSERVED_LOAD = Meter("cache.observed_load", Kind.COUNTER, "ns", ("cache", "pattern"), 1000)
+
+_WATCHED = ("name", "where")
+MAX_WATCHED = 200  # functions of a process that are watched as if they were cached
+
+# calls of functions that are watched as if they were cached, by WhatIfCalls
+WHAT_IF_CALLS = Meter("cache.what_if_calls", Kind.COUNTER, "ns", (*_WATCHED, "calls"), 700)
+# those of them that would have hit a cache with a TTL in seconds, with the time that they took
+WHAT_IF_HIT = Meter("cache.what_if_hit", Kind.COUNTER, "ns", (*_WATCHED, "ttl"), 1500)
+# those of the hits whose answer was compared; the value is their weight (caching.what_if)
+WHAT_IF_COMPARED = Meter("cache.what_if_compared", Kind.COUNTER, "1", (*_WATCHED, "ttl"), 1500)
+# those of them whose answer was another one
+WHAT_IF_STALE = Meter("cache.what_if_stale", Kind.COUNTER, "1", (*_WATCHED, "ttl"), 1500)
+# calls of functions that should not be cached, by WhatIfObstacle
+WHAT_IF_HINDERED = Meter("cache.what_if_hindered", Kind.COUNTER, "1", (*_WATCHED, "obstacle"), 1300)
 
 # -- SQL -----------------------------------------------------------------------------------------------
 
@@ -582,6 +615,24 @@ class UnkeyedReadKey(NamedTuple):
     where: str
 
 
+class WhatIfKey(NamedTuple):
+    """Key of WHAT_IF_OBSTACLE.
+
+    Attributes:
+        name: of the function.
+        where: its ``file:line``.
+        kind: see :class:`WhatIfObstacle`.
+        reason: a clause about the function.
+        remedy: a sentence without a full stop, empty where there is none.
+    """
+
+    name: str
+    where: str
+    kind: str
+    reason: str
+    remedy: str
+
+
 # unhandled exceptions of views; weight: their number
 ERROR = Evidence("evidence.error", ErrorKey, ErrorDetail)
 # requests in flight beside a slow one at its end; weight: nanoseconds of overlap
@@ -602,6 +653,8 @@ CACHE_DIFFERENCE = Evidence("evidence.cache_difference", DifferenceKey, NoDetail
 CACHE_MISMATCH = Evidence("evidence.cache_mismatch", CacheMismatchKey, NoDetail)
 # reads of request data that the key of a cached function lacks; weight: seconds of the loads
 UNKEYED_READ = Evidence("evidence.unkeyed_read", UnkeyedReadKey, NoDetail)
+# reasons not to cache a function that is watched as if it were; weight: seconds of the calls
+WHAT_IF_OBSTACLE = Evidence("evidence.what_if_obstacle", WhatIfKey, NoDetail)
 
 METERS = {meter.name: meter for meter in list(globals().values()) if isinstance(meter, Meter)}
 """All meters by name."""

@@ -10,7 +10,7 @@ from ..metrics.instruments import OTHER
 
 if TYPE_CHECKING:
     from ..reports.documents import CacheReport
-    from ..reports.documents.cache import CacheFigures
+    from ..reports.documents.cache import CacheFigures, WhatIfRow
     from ..reports.documents.report import EndpointRow
 
 MISSES = {
@@ -25,6 +25,12 @@ NOTHING_CACHED = (
 NO_READ_YET = (
     "No look-up yet. KNITPERF_REUSE_READS is on: reads of pandas are counted from the first one on."
 )
+
+NESTED = (
+    "As each worker would cache for itself. The time of a function contains that of the functions that "
+    "it calls, so savings do not add up."
+)
+"""Sentence on the savings of several functions."""
 
 
 def nothing(document: CacheReport) -> str:
@@ -105,3 +111,10 @@ def more_namespaces(document: CacheReport) -> str:
         f"Each worker counts its first {number(document['max_namespaces'])} namespaces apart, and the "
         f"others as {OTHER}."
     )
+
+
+def to_paste(row: WhatIfRow) -> str:
+    """Return the decorator with the place of the function, empty for one that is not recommended."""
+    if row["decorator"] is None:
+        return ""
+    return row["decorator"] + (f" at {row['where']}" if row["where"] else "")

@@ -14,6 +14,7 @@ from ..core.units import NONE, count, duration, number, percent, rate, size
 from . import Values, cache_text, html_times, wording
 from .anchors import anchor
 from .chart import seconds
+from .html_cache import what_if
 from .html_cards import cards
 from .html_charts import trend
 from .html_request import listed
@@ -114,6 +115,7 @@ def report(
         "period": html_times.period(window["from"], window["to"]),
         "sampler_off": wording.SAMPLER_OFF,
         "overhead": wording.overhead(document["self"]["us_per_request"]),
+        "advice": [what_if(row) for row in document["cache_advice"]],
         "functions": [_function(row) for row in document["functions"]],
         "jobs": [_job(row) for row in document["jobs"]],
         "workers": [

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from ..analysis.phrases import period as ttl_text
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent
 from . import Values
-from .cache_text import MISSES, evicted, missed, more_namespaces, other_sizes, verified, worth
+from .cache_text import (
+    MISSES,
+    NESTED,
+    evicted,
+    missed,
+    more_namespaces,
+    other_sizes,
+    verified,
+    worth,
+)  # fmt: skip
 from .html_times import period
 from .wording import mb
 
@@ -19,6 +29,7 @@ if TYPE_CHECKING:
         ObservedCacheRow,
         StaleValuesRow,
         UnkeyedReadsRow,
+        WhatIfRow,
     )
 
 _COUNTS: tuple[Literal["hits", "misses", "repeated", "gone", "writes"], ...] = (
@@ -47,6 +58,9 @@ def cache(document: CacheReport) -> Values:
         "observed": [_observed(row) for row in document["observed"]],
         "stale_values": [_stale_values(row) for row in document["stale_values"]],
         "mismatches": [_mismatch(row) for row in document["mismatches"]],
+        "nested": NESTED,
+        "advice": [what_if(row) for row in document["what_if"] if row["decorator"]],
+        "not_advised": [what_if(row) for row in document["what_if"] if not row["decorator"]],
         "missed": [
             {"reason": reason, "count": count(n, "look-up"), "percent": percent(share),
              "width": round(share * 100, 1)}
@@ -136,3 +150,25 @@ def _unkeyed_reads(row: UnkeyedReadsRow) -> Values:
         "results": count(row["count"], "result was not cached", "results were not cached"),
         "loading": _seconds(row["load_s"]),
     }
+
+
+def what_if(row: WhatIfRow) -> Values:
+    """Return the values of a function as if it were cached."""
+    return {
+        **row,
+        "calls": count(row["calls"], "call"),
+        "time": _seconds(row["time_s"]),
+        "options": [
+            {
+                "ttl": "none" if one["ttl_s"] is None else ttl_text(one["ttl_s"]),
+                "hits": percent(one["hits"] / row["calls"]),
+                "saved": _seconds(one["saved_s"]),
+                "stale": percent(one["stale_share"]),
+                "bounds": "" if one["stale_low"] is None else
+                f"{percent(one['stale_low'])} to {percent(one['stale_high'])}",
+                "compared": number(one["compared"]),
+                "is_chosen": bool(row["decorator"]) and one["ttl_s"] == row["ttl_s"],
+            }
+            for one in row["options"]
+        ],
+    }  # fmt: skip

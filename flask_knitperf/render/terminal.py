@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.units import NONE, count, duration, number, percent, plain, ratio
 from . import cache_text, terminal_cards, wording
 from .layout import Section, cut, document, table, wrap
+from .terminal_cache import advice
 from .terminal_queries import endpoint_queries
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def report(report_: Report, width: int = 80, *, everything: bool = False) -> str
         Section("WHAT TO FIX FIRST", cards),
         Section("SCORECARD", _scorecard(report_["scorecard"], width)),
         Section("ENDPOINTS", _endpoints(report_["endpoints"], width)),
+        Section("WORTH CACHING", advice(report_["cache_advice"], width)),
         Section("FUNCTIONS", _functions(report_["functions"], width)),
         Section("JOBS", _jobs(report_["jobs"], width)),
         Section("", [] if report_["self"]["sampled"] else wrap(wording.SAMPLER_OFF, width, then="")),

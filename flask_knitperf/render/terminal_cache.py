@@ -6,13 +6,28 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number, percent
-from .cache_text import evicted, missed, more_namespaces, nothing, other_sizes, verified, worth
+from .cache_text import (
+    NESTED,
+    evicted,
+    missed,
+    more_namespaces,
+    nothing,
+    other_sizes,
+    to_paste,
+    verified,
+    worth,
+)  # fmt: skip
 from .layout import Section, document, table, wrap
 from .wording import mb, period
 
 if TYPE_CHECKING:
     from ..reports.documents import CacheReport
-    from ..reports.documents.cache import NamespaceRow, ObservedCacheRow, UnkeyedReadsRow
+    from ..reports.documents.cache import (
+        NamespaceRow,
+        ObservedCacheRow,
+        UnkeyedReadsRow,
+        WhatIfRow,
+    )
 
 
 def cache(report: CacheReport, width: int = 80) -> str:
@@ -35,6 +50,11 @@ def cache(report: CacheReport, width: int = 80) -> str:
             line for row in report["mismatches"]
             for line in wrap(f"{row['text']} {row['recommendation']}", width)
         ]),
+        Section("WORTH CACHING", advice(report["what_if"], width)),
+        Section("NOT RECOMMENDED", [
+            line for row in report["what_if"] if row["decorator"] is None
+            for line in wrap(f"{row['text']} {row['recommendation'] or ''}".strip(), width)
+        ]),
         Section("CACHES OF THE APPLICATION", _observed(report["observed"], width)),
         Section("BY SAVED TIME", _namespaces(rows, width)),
         Section("WHY LOOK-UPS MISSED", table(
@@ -48,6 +68,15 @@ def cache(report: CacheReport, width: int = 80) -> str:
         )),
         Section("ROOM", _room(report, width)),
     ))  # fmt: skip
+
+
+def advice(rows: list[WhatIfRow], width: int) -> list[str]:
+    """Return the functions that are worth caching, each with its decorator."""
+    lines: list[str] = []
+    for row in rows:
+        if row["decorator"] is not None:
+            lines += [*wrap(row["text"], width), *wrap(to_paste(row), width, "    ", "    ")]
+    return [*lines, "", *wrap(NESTED, width, then="")] if lines else []
 
 
 def _namespaces(rows: list[NamespaceRow], width: int) -> list[str]:

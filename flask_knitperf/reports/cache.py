@@ -22,6 +22,7 @@ from ..core.units import MB
 from ..metrics.catalogue import MAX_NAMESPACES, CacheEvent
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
+from .cache_advice import what_if_rows
 from .values import in_mb, moment, rounded, window_document
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def build_cache_report(window: Window, settings: Settings, now: float) -> types.
         "stale_values": [_stale_values(row) for row in stale_values(readings, settings)],
         "observed": _observed(observed),
         "mismatches": [_mismatch(row) for row in mismatches(readings, observed)],
+        "what_if": what_if_rows(window, settings),
         "workers": _workers(snapshot),
         "degraded": list(snapshot.degraded),
     }
@@ -110,9 +112,10 @@ def _figures(use: CacheUse) -> types.CacheFigures:
 def _stale_share(use: CacheUse) -> types.StaleShare | None:
     if not use.verified:
         return None
-    low, high = wilson_interval(use.differed, use.verified)
+    share = use.differed / use.verified
+    low, high = wilson_interval(share, use.verified)
     return {
-        "share": rounded(use.differed / use.verified, 4),
+        "share": rounded(share, 4),
         "low": rounded(low, 4),
         "high": rounded(high, 4),
     }

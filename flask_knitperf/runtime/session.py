@@ -30,8 +30,10 @@ from .history_jobs import HistoryJobs
 from .live_jobs import LiveJobs
 from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
+from .what_if_jobs import WhatIfJobs
 
 if TYPE_CHECKING:
+    from ..caching.load_reads import ReadObserver
     from ..caching.observed import ObservedCache, PolledCache
     from ..caching.publication import CachePublisher
     from ..caching.read_cache import ReadCache
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 _OFFLINE_SETTINGS = (
     "slow_ms", "moderate_ms", "min_success_rate", "variance_ratio", "target_p95_ms",
     "target_memory_mb", "gc_threshold_mb", "large_response_kb", "slow_query_ms",
-    "sampler", "reuse_reads",
+    "sampler", "reuse_reads", "cache_stale_budget",
 )  # fmt: skip
 
 
@@ -76,6 +78,7 @@ class Session:
         revocations: links that were used, and sessions that signed out.
         read_cache: cache of what pandas reads, ``None`` unless the application reuses reads.
         cache_publisher: publishes the counts of the cache, ``None`` where none is used.
+        what_if: watches profiled functions as if they were cached, ``None`` where none are.
         listeners: signal receivers, which live as long as the session (signals hold them weakly).
 
     Args:
@@ -89,6 +92,8 @@ class Session:
         root_frames: code below which a stack is the server's.
         is_async: returns whether the view of an endpoint runs in another thread.
         is_websocket: returns whether an endpoint has a rule with ``websocket=True``.
+        observer: creates an observer of the reads of request data, for functions that are watched as if
+            they were cached; ``None`` to watch none.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class Session:
         root_frames: Iterable[CodeType] = (),
         is_async: Callable[[str], bool] = lambda _: False,
         is_websocket: Callable[[str], bool] = lambda _: False,
+        observer: Callable[[], ReadObserver] | None = None,
     ) -> None:
         self._settings = settings
         self.name = name
@@ -142,6 +148,10 @@ class Session:
         self.listeners: list[Any] = []
         self.read_cache: ReadCache | None = None
         self.cache_publisher: CachePublisher | None = None
+        self.what_if: WhatIfJobs | None = None
+        if observer is not None and settings.cache_whatif:
+            self.what_if = WhatIfJobs(self.recorder, settings.cache_whatif_share, observer)
+            self.recorder.call_watches = self.what_if
         self._schedule_jobs()
 
     def _new_recorder(self) -> Recorder:
@@ -264,12 +274,16 @@ class Session:
             self.history.close()
 
     def _publish_rest(self) -> None:
-        """Publish what the cache has counted since its latest publication."""
-        if self.cache_publisher is not None:
-            try:
-                self.cache_publisher.publish()
-            except Exception as error:
-                self.recorder.failed("counts of the cache", error)
+        """Publish what caches, and functions as if they were cached, have counted since then."""
+        try:
+            self._publish_counts()
+        except Exception as error:
+            self.recorder.failed("counts of the cache", error)
+
+    def _publish_counts(self) -> None:
+        for publisher in (self.cache_publisher, self.what_if):
+            if publisher is not None:
+                publisher.publish()
 
     def abandon(self) -> bool:
         """Have the housekeeper close this session soon; return ``False`` if there is none.
@@ -289,7 +303,7 @@ class Session:
         return Documents(
             self.recorder, self.memory_jobs, self.details if self.sampler else None, self.reservoir,
             settings=lambda: self.settings, routes=self._routes, in_memory=self.in_memory,
-            cache=lambda: self.cache_publisher, history=self.history, alerts=self.alerts,
+            publish=self._publish_counts, history=self.history, alerts=self.alerts,
         )  # fmt: skip
 
     def _start_hooks(self) -> None:

@@ -7,11 +7,12 @@ gathered in one pass (:meth:`..totals.Totals.sums`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
 from .. import catalogue
-from ..catalogue import GrowthFigure, PlanDetail
+from ..catalogue import GrowthFigure, PlanDetail, WhatIfCalls
 from ..histogram import Histogram
 from ..histogram_batch import Batch
 from ..instruments import OTHER, D, Evidence, K, Meter, Note
@@ -27,6 +28,8 @@ from .rows import (
     LeakReading,
     NamespaceReading,
     PoolReading,
+    TtlReading,
+    WhatIfReading,
 )
 
 _ALL: dict[str, frozenset[str] | None] = {"all": None}
@@ -212,6 +215,34 @@ class Readings:
         return self._totals.tallied(self._rows(catalogue.OBSERVED_LOAD))
 
     @cached_property
+    def watched_functions(self) -> list[WhatIfReading]:
+        """Every function that is watched as if it were cached."""
+        calls, hits, compared, stale, hindered = (
+            {labels: tally for labels, tally in self._totals.tallied(self._rows(meter)) if tally.count}
+            for meter in (
+                catalogue.WHAT_IF_CALLS, catalogue.WHAT_IF_HIT, catalogue.WHAT_IF_COMPARED,
+                catalogue.WHAT_IF_STALE, catalogue.WHAT_IF_HINDERED,
+            )
+        )  # fmt: skip
+        by_ttl: dict[tuple[str, ...], dict[float, TtlReading]] = {}
+        for labels, tally in hits.items():
+            by_ttl.setdefault(labels[:2], {})[_ttl(labels[2])] = TtlReading(
+                tally, compared.get(labels, NOTHING), stale.get(labels, NOTHING).count
+            )
+        obstacles: dict[tuple[str, ...], dict[str, int]] = {}
+        for labels, tally in hindered.items():
+            obstacles.setdefault(labels[:2], {})[labels[2]] = tally.count
+        return [
+            WhatIfReading(
+                name, where, calls.get((name, where, WhatIfCalls.JUDGED), NOTHING),
+                calls.get((name, where, WhatIfCalls.BEYOND), NOTHING),
+                calls.get((name, where, WhatIfCalls.UNKEYED), NOTHING).count,
+                by_ttl.get((name, where), {}), obstacles.get((name, where), {}),
+            )
+            for name, where in dict.fromkeys(labels[:2] for labels in calls)
+        ]  # fmt: skip
+
+    @cached_property
     def cache_bounds(self) -> dict[str, float]:
         """Bytes that all values may take, by live worker with a cache."""
         return self._totals.gauges(self._rows(catalogue.CACHE_MAX_BYTES))
@@ -291,3 +322,8 @@ class Readings:
             for worker, values in figures.items()
             if values.keys() >= set(GrowthFigure)
         }
+
+
+def _ttl(label: str) -> float:
+    """Return the TTL in a label in seconds; that of a series for which there was no room is NaN."""
+    return float(label) if label != OTHER else math.nan

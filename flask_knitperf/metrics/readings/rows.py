@@ -212,6 +212,42 @@ class NamespaceReading(NamedTuple):
     sized: Mapping[float, tuple[Tally, Tally]]
 
 
+class TtlReading(NamedTuple):
+    """A simulated cache of one function.
+
+    Attributes:
+        hits: calls that would have hit, with the time that they took.
+        compared: hits whose answer was compared, with the sum of their weights.
+        stale: those of them whose answer was another one.
+    """
+
+    hits: Tally
+    compared: Tally
+    stale: int
+
+
+class WhatIfReading(NamedTuple):
+    """A function that is watched as if it were cached, times in nanoseconds.
+
+    Attributes:
+        name: of the function.
+        where: its ``file:line``, empty for builtins.
+        judged: calls that simulated caches looked up.
+        beyond: calls of more keys than are judged.
+        unkeyed: number of calls without a key.
+        by_ttl: simulated caches by TTL in seconds.
+        hindered: number of calls by :class:`..catalogue.WhatIfObstacle`.
+    """
+
+    name: str
+    where: str
+    judged: Tally
+    beyond: Tally
+    unkeyed: int
+    by_ttl: Mapping[float, TtlReading]
+    hindered: Mapping[str, int]
+
+
 class GaugeReadings(NamedTuple):
     """Latest values of each worker, by its name; memory in bytes, shares 0 to 1."""
 

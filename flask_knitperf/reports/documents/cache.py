@@ -187,6 +187,37 @@ class KeyMismatchRow(TypedDict):
     recommendation: str
 
 
+class CacheOptionRow(TypedDict):
+    """A function in a cache with one TTL, as each worker has one for itself."""
+
+    ttl_s: Annotated[Seconds | None, Field("null without a TTL")]
+    hits: Annotated[Count, Field("calls that would have hit")]
+    saved_s: Annotated[Seconds, Field("time that they took")]
+    compared: Annotated[Count, Field("of the hits, those whose answer was compared")]
+    stale: Annotated[Count, Field("of those, answers that were other ones")]
+    stale_share: Annotated[Share | None, Field("null where none was compared")]
+    stale_low: Annotated[Share | None, Field("lower end of its interval at 95 %")]
+    stale_high: Annotated[Share | None, Field("upper end of its interval at 95 %")]
+
+
+class WhatIfRow(TypedDict):
+    """A function as if it were cached."""
+
+    function: str
+    where: Annotated[str | None, Field("file:line")]
+    calls: Count
+    judged: Annotated[Count, Field("calls that were looked up in simulated caches")]
+    time_s: Annotated[Seconds, Field("time of all calls, without those that had no key")]
+    options: Annotated[list[CacheOptionRow], Field("by TTL, the shortest first")]
+    ttl_s: Annotated[
+        Seconds | None, Field("TTL of the recommended option; null without one, or without a TTL")
+    ]
+    saved_s: Annotated[Seconds | None, Field("by the recommended option; null without one")]
+    decorator: Annotated[str | None, Field("to paste above the function; null without an option")]
+    text: Annotated[str, Field("the recommendation, or why there is none")]
+    recommendation: Annotated[str | None, Field("what would allow to cache it; null where unknown")]
+
+
 class CacheWorkerRow(TypedDict):
     """Size of the cache of one live worker, against its bound."""
 
@@ -216,5 +247,11 @@ class CacheReport(TypedDict):
         list[ObservedCacheRow], Field("caches of the application itself, the most look-ups first")
     ]
     mismatches: Annotated[list[KeyMismatchRow], Field("by time of the loads")]
+    what_if: Annotated[
+        list[WhatIfRow],
+        Field(
+            "profiled functions that are not cached: recommended ones by saved time, then others"
+        ),
+    ]
     workers: Annotated[list[CacheWorkerRow], Field("live ones that use the cache")]
     degraded: Annotated[list[str], Field("what could not be measured, in sentences")]
