@@ -114,7 +114,7 @@ class ReadCache:
             return None
         path, signature = state
         encoding = Encoding(functions=False)
-        encoding.add((reader, path, options, _pandas_options()))
+        encoding.add((reader, path, options, pandas_options()))
         return CachedRead(self, path, encoding.digest(), signature)
 
     def valid(self, key: Hashable) -> Entry | None:
@@ -304,7 +304,7 @@ def file_state(source: Any) -> tuple[str, FileState] | None:
     return None if path is None or signature is None else (path, signature)
 
 
-def _pandas_options() -> str:
+def pandas_options() -> str:
     """Return the options of pandas that a reader may depend on, as a text.
 
     Raises:

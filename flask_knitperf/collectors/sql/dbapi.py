@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from ...core.code_locations import call_from
 from ...core.errors import KnitPerfError
 from ...core.host_exceptions import raise_if_of_host
+from .connection_writes import ALL_TABLES, ConnectionWrites
 from .fastpath import UNCOMPARABLE, CountingCursorBase, ExecutorBase, PendingRows
 from .fingerprint import as_text
 from .request_queries import QUERY_COUNTER
@@ -162,7 +163,7 @@ def _end(
         statement = (plain and _sent_by_psycopg2(statement, real)) or as_text(statement, real)
     database = connection._database
     if error is not None:
-        WRITTEN_TABLES.on_error(statement)
+        WRITTEN_TABLES.on_error(statement, connection._writes)
         if execution is not None:
             failure = type(error).__name__
             QUERY_COUNTER.try_end(execution, statement, database, result=failure)
@@ -215,16 +216,17 @@ class TimedConnection(ExecutorBase):
         database: number of the database.
     """
 
-    __slots__ = ("__weakref__", "_database", "_real", "_uncommitted")
+    __slots__ = ("__weakref__", "_database", "_real", "_writes")
     _counter = QUERY_COUNTER
     _database: int
     _real: Any
-    _uncommitted: set[str]
+    _writes: ConnectionWrites
 
     def __init__(self, connection: Any, database: int) -> None:
         object.__setattr__(self, "_real", connection)
         object.__setattr__(self, "_database", database)
-        object.__setattr__(self, "_uncommitted", set())  # tables that are written but not committed
+        writes = WRITTEN_TABLES.writes(is_new=WRITTEN_TABLES.has_subscribers)
+        object.__setattr__(self, "_writes", writes)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # isinstance reports the driver's type
@@ -234,6 +236,8 @@ class TimedConnection(ExecutorBase):
         attribute = getattr(self._real, name)
         if name == "transaction":
             return functools.partial(_transaction, self, attribute)
+        if name in _PREPARED_ENDS:
+            return functools.partial(_end_prepared, self, attribute)
         return attribute
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -249,24 +253,26 @@ class TimedConnection(ExecutorBase):
         return _enter(self, self._real)
 
     def __exit__(self, *failure: Any) -> Any:
+        WRITTEN_TABLES.before_end(self._writes)
         try:
             return call_from(1, self._real.__exit__, failure, {})
         finally:
-            WRITTEN_TABLES.on_commit(self._uncommitted)
+            WRITTEN_TABLES.on_end(self._writes)
 
     def commit(self, *args: Any, **kwargs: Any) -> Any:
         """Commit the transaction."""
+        WRITTEN_TABLES.before_end(self._writes)
         try:
             return call_from(1, self._real.commit, args, kwargs)
         finally:
-            WRITTEN_TABLES.on_commit(self._uncommitted)
+            WRITTEN_TABLES.on_end(self._writes)
 
     def rollback(self, *args: Any, **kwargs: Any) -> Any:
         """Roll the transaction back."""
         try:
             return call_from(1, self._real.rollback, args, kwargs)
         finally:
-            WRITTEN_TABLES.on_commit(self._uncommitted)
+            WRITTEN_TABLES.on_end(self._writes)
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Create a cursor."""
@@ -313,23 +319,45 @@ def _is_named(cursor: Any) -> bool:
 def _transaction(
     connection: TimedConnection, begin: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
-    """Open a transaction of psycopg, which commits at its end."""
+    """Open a transaction of psycopg, which commits at its end, or a savepoint."""
     try:
         with begin(*args, **kwargs) as transaction:
-            yield transaction
+            try:
+                yield transaction
+            finally:
+                WRITTEN_TABLES.before_end(connection._writes)
     finally:
-        WRITTEN_TABLES.on_commit(connection._uncommitted)
+        if _is_idle(connection._real):
+            WRITTEN_TABLES.on_end(connection._writes)
+        else:  # a savepoint, whose transaction goes on
+            WRITTEN_TABLES.on_savepoint(connection._writes)
+
+
+_PREPARED_ENDS = frozenset({"tpc_commit", "tpc_rollback"})
+"""Methods that may end a transaction which another connection has prepared (PEP 249)."""
+
+
+def _end_prepared(
+    connection: TimedConnection, end: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    """Commit or roll back a prepared transaction."""
+    connection._writes.tables.add(ALL_TABLES)
+    WRITTEN_TABLES.before_end(connection._writes)
+    try:
+        return end(*args, **kwargs)
+    finally:
+        WRITTEN_TABLES.on_end(connection._writes)
 
 
 def _track_tables(connection: TimedConnection, statement: Any) -> None:
     """Publish the tables that a statement has written. Never raises."""
     try:
-        uncommitted = connection._uncommitted
-        earlier = set(uncommitted)
-        WRITTEN_TABLES.on_execute(statement, uncommitted)
-        if uncommitted and _is_idle(connection._real):  # the statement has committed them
-            uncommitted.clear()
-            WRITTEN_TABLES.on_commit(earlier)
+        writes = connection._writes
+        WRITTEN_TABLES.on_execute(statement, writes)
+        if (writes.tables or writes.is_session_changed) and _is_idle(
+            connection._real
+        ):  # the statement has committed them
+            WRITTEN_TABLES.on_end(writes)
     except Exception as error:
         raise_if_of_host(error)
         log.exception("flask_knitperf: versions of tables failed; the statement was sent")
