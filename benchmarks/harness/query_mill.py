@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,9 +26,10 @@ from flask_knitperf import KnitPerf
 
 from .query_oracle import Answer, Change
 
-ROWS = 12
+ROWS = 5
 WRITES = 0.12
 """Share of operations that change something."""
+PAUSE_S = 0.006
 SCHEMA = """
 CREATE TABLE yarn (id int PRIMARY KEY, value int NOT NULL, token text NOT NULL);
 CREATE TABLE audit (id int PRIMARY KEY, value int NOT NULL, token text NOT NULL);
@@ -40,6 +42,8 @@ END $$;
 CREATE TRIGGER followed AFTER UPDATE ON yarn FOR EACH ROW EXECUTE FUNCTION follow();
 """
 YARN = sa.table("yarn", sa.column("id"), sa.column("value"), sa.column("token"))
+TEXT = "SELECT value, token FROM yarn WHERE id = :id"
+DRIVER_TEXT = "SELECT value, token FROM yarn WHERE id = %s"
 CHANGE = "UPDATE {} SET value = value + 1, token = {} WHERE id = {} RETURNING value"
 
 
@@ -58,12 +62,13 @@ class UndoneError(Exception):
 
 
 class Mill:
-    """One process.
+    """One thread of a process.
 
     Args:
         url: of the database.
         state: the state directory that all processes share.
-        number: of the process.
+        number: of the thread, among all processes.
+        other: another thread of its process, whose application it shares.
 
     Attributes:
         changes: that were committed.
@@ -71,13 +76,16 @@ class Mill:
         wrong: reads within a transaction that did not see what the transaction has to see.
     """
 
-    def __init__(self, url: str, state: Path, number: int) -> None:
-        self.app = Flask("mill")
-        self.app.config.update(KNITPERF_STATE_DIR=str(state), KNITPERF_HISTORY=False)
-        self.perf = KnitPerf(self.app)
+    def __init__(self, url: str, state: Path, number: int, other: Mill | None = None) -> None:
         self.url, self.number = url, number
-        address = "postgresql+psycopg://" + url.partition("://")[2]
-        self.engine = self.perf.queries.instrument(sa.create_engine(address, pool_size=2))
+        if other is None:
+            self.app = Flask("mill")
+            self.app.config.update(KNITPERF_STATE_DIR=str(state), KNITPERF_HISTORY=False)
+            self.perf = KnitPerf(self.app)
+            address = "postgresql+psycopg://" + url.partition("://")[2]
+            self.engine = self.perf.queries.instrument(sa.create_engine(address))
+        else:
+            self.app, self.perf, self.engine = other.app, other.perf, other.engine
         self.connect = self.perf.queries.wrap_connect(psycopg.connect)
         self.raw = self.connect(url)
         self.single = self.connect(url, autocommit=True)
@@ -107,12 +115,28 @@ class Mill:
                 kinds = writes if self._random.random() < WRITES else reads
                 self._random.choice(kinds)()
 
+    def run_beside(self, count: int) -> list[Mill]:
+        """Do some operations in two threads; return both."""
+        other = Mill(self.url, Path(), self.number + 1000, self)
+        thread = threading.Thread(target=other.run, args=(count // 2,))
+        thread.start()
+        self.run(count - count // 2)
+        thread.join()
+        other.raw.close()
+        other.single.close()
+        return [self, other]
+
     def close(self) -> None:
         """Close all connections."""
         self.raw.close()
         self.single.close()
         self.engine.dispose()
         self.app.extensions["knitperf"].close()
+
+    def _pause(self) -> None:
+        """Leave others some time to read, which is when they may get what is not committed."""
+        if self._random.random() < 0.6:
+            time.sleep(self._random.random() * PAUSE_S)
 
     # -- reads -----------------------------------------------------------------------------------------
 
@@ -143,7 +167,7 @@ class Mill:
     def by_text(self) -> None:
         """Read a row by text in a connection."""
         row = self._row()
-        query = "SELECT value, token FROM yarn WHERE id = :id"
+        query = TEXT
         with self.engine.connect() as connection:
             self._answer(
                 "text", (row,), lambda: self.perf.queries.cached(query, connection, {"id": row})
@@ -151,7 +175,7 @@ class Mill:
 
     def by_driver(self) -> None:
         """Read a row by a wrapped connection of the driver."""
-        row, query = self._row(), "SELECT value, token FROM yarn WHERE id = %s"
+        row, query = self._row(), DRIVER_TEXT
         for way, connection in (("driver", self.raw), ("driver, autocommit", self.single)):
             self._answer(
                 way, (row,),
@@ -213,9 +237,11 @@ class Mill:
         return self._random.random() < 0.35
 
     def _sees(self, way: str, query: Any, connection: Any, params: Any, value: int) -> None:
-        [(seen,)] = self.perf.queries.cached(query, connection, params)
-        if seen != value:
-            self.wrong.append(f"{way}: {seen} in place of {value}, which it wrote")
+        for _ in range(2):  # what the first one has loaded must not be served to anyone
+            [(seen, _)] = self.perf.queries.cached(query, connection, params)
+            if seen != value:
+                self.wrong.append(f"{way}: {seen} in place of {value}")
+            self._pause()
 
     def _with_alchemy(
         self,
@@ -226,7 +252,7 @@ class Mill:
         row, token = self._row(), self._token()
         with self.engine.connect() as connection:
             value = change(connection, row, token)
-            self._sees(way, "SELECT value FROM yarn WHERE id = :id", connection, {"id": row}, value)
+            self._sees(way, TEXT, connection, {"id": row}, value)
             if self._rolls_back():
                 connection.rollback()
                 return
@@ -271,9 +297,7 @@ class Mill:
                 YARN.update().where(YARN.c.id == row).values(value=YARN.c.value + 1, token=token)
             )
             value = int(session.execute(update.returning(YARN.c.value)).scalar_one())
-            self._sees(
-                "session", "SELECT value FROM yarn WHERE id = :id", session, {"id": row}, value
-            )
+            self._sees("session", TEXT, session, {"id": row}, value)
             if self._rolls_back():
                 raise UndoneError
             with self._noting([(row, value, token)]):
@@ -284,7 +308,7 @@ class Mill:
         row, token = self._row(), self._token()
         text = CHANGE.format("yarn", "%s", "%s")
         value = int(self.raw.execute(text, (token, row)).fetchone()[0])
-        self._sees("driver", "SELECT value FROM yarn WHERE id = %s", self.raw, (row,), value)
+        self._sees("driver", DRIVER_TEXT, self.raw, (row,), value)
         if self._rolls_back():
             self.raw.rollback()
             return
@@ -324,7 +348,8 @@ class Mill:
                     if not is_kept:
                         raise UndoneError
                     changed.append((row, value, token))
-            query = "SELECT value FROM yarn WHERE id = %s"
+                    self._pause()
+            query = DRIVER_TEXT
             self._sees("nested", query, self.single, (rows[0],), changed[0][1])
             if self._rolls_back():
                 changed.clear()
@@ -335,7 +360,7 @@ class Mill:
         """Change two rows, and take the second change back."""
         first, second = sorted(self._random.sample(range(ROWS), 2))
         token, text = self._token(), CHANGE.format("yarn", ":token", ":id")
-        query = "SELECT value FROM yarn WHERE id = :id"
+        query = TEXT
         with self.engine.connect() as connection:
             kept = {"token": token, "id": first}
             value = int(connection.execute(sa.text(text), kept).scalar_one())
@@ -343,10 +368,12 @@ class Mill:
             undone = {"token": self._token(), "id": second}
             other = int(connection.execute(sa.text(text), undone).scalar_one())
             self._sees("savepoint", query, connection, {"id": second}, other)
+            self._sees("before savepoint", query, connection, {"id": first}, value)
             nested.rollback()
-            [(seen,)] = self.perf.queries.cached(query, connection, {"id": second})
+            [(seen, _)] = self.perf.queries.cached(query, connection, {"id": second})
             if seen < other - 1:  # the row is free again, so that others may have changed it since
                 self.wrong.append(f"after a savepoint: {seen} in place of {other - 1}")
+            self._pause()
             with self._noting([(first, value, token)]):
                 connection.commit()
 
@@ -370,7 +397,7 @@ class Mill:
         change = CHANGE.format("yarn", f"'{token}'", row).partition(" RETURNING")[0]
         with self.engine.connect() as connection:
             connection.exec_driver_sql(f"DO $$ BEGIN {change}; END $$")
-            query = sa.text("SELECT value FROM yarn WHERE id = :id")
+            query = sa.text(TEXT)
             value = int(connection.execute(query, {"id": row}).scalar_one())
             changed.append((row, value, token))
             with self._noting(changed):
@@ -378,9 +405,9 @@ class Mill:
 
     def at_repeatable_read(self) -> None:
         """Read a row twice from one snapshot, while others change it."""
-        row, query = self._row(), sa.text("SELECT value FROM yarn WHERE id = :id")
+        row, query = self._row(), sa.text(TEXT)
         engine = self.engine.execution_options(isolation_level="REPEATABLE READ")
         with engine.connect() as connection:
             value = connection.execute(query, {"id": row}).scalar_one()
-            time.sleep(0.002)
+            time.sleep(PAUSE_S)
             self._sees("repeatable read", query, connection, {"id": row}, value)

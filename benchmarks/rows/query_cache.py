@@ -78,7 +78,7 @@ def _operations(url: str, folder: Path, count: int) -> list[Trace]:
     def work(number: int) -> Trace:
         mill = Mill(url, folder / "state", number)
         mill.wait_until_published()
-        mill.run(count // PROCESSES)
+        clerks = mill.run_beside(count // PROCESSES)
         cache = mill.perf.cache
         reasons = dict[str, int]()
         for region in cache.queries.cache.regions.values():
@@ -86,7 +86,11 @@ def _operations(url: str, folder: Path, count: int) -> list[Trace]:
                 reasons[reason] = reasons.get(reason, 0) + times
         counts = dict(cache.get_cache_statistics()["total"])
         mill.close()
-        return Trace(mill.changes, mill.answers, mill.wrong, counts, reasons)
+        return Trace(
+            [change for clerk in clerks for change in clerk.changes],
+            [answer for clerk in clerks for answer in clerk.answers],
+            [text for clerk in clerks for text in clerk.wrong], counts, reasons,
+        )  # fmt: skip
 
     return in_processes(work, PROCESSES, folder)
 
@@ -120,7 +124,10 @@ def _judge(outcome: Outcome, traces: list[Trace]) -> None:
     wrong = [text for trace in traces for text in trace.wrong]
     hits = sum(trace.counts["hits"] for trace in traces)
     verdict = judge(changes, answers)
-    what = f"{len(answers):,} answers and {len(changes):,} commits of {PROCESSES} processes"
+    what = (
+        f"{len(answers):,} answers and {len(changes):,} commits of {PROCESSES} processes, "
+        "two threads each"
+    )
     stale = verdict.stale.total()
     outcome.judge("query_cache.stale", f"stale answers, {what}", "0, and hits",
                   f"{stale}, with {hits:,} hits", not stale and hits > 0)  # fmt: skip

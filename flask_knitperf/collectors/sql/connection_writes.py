@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 ALL_TABLES = "*"
 """In place of the name of a table: all of them."""
@@ -28,6 +28,38 @@ _TEMPORARY = re.compile(
 )
 _ISOLATION = re.compile(r"\b(?:isolation|snapshot)\b", re.IGNORECASE)
 _numbers = itertools.count(1)
+
+
+class SessionEffects(NamedTuple):
+    """Effects of a statement on the session of its connection.
+
+    Attributes:
+        isolation: whether it may set the isolation level of the transaction.
+        settings: whether it may change a setting.
+        temporary: whether it may create a temporary table.
+    """
+
+    isolation: bool
+    settings: bool
+    temporary: bool
+
+
+NO_EFFECTS = SessionEffects(False, False, False)
+
+
+def session_effects(outline: str, text: str) -> SessionEffects:
+    """Return the effects of a statement on its session.
+
+    Args:
+        outline: the statement without literals and comments.
+        text: the statement.
+    """
+    effects = SessionEffects(
+        _ISOLATION.search(outline) is not None,
+        not _BENIGN.match(outline) or "set_config" in text.lower(),
+        _TEMPORARY.search(outline) is not None,
+    )
+    return effects if any(effects) else NO_EFFECTS
 
 
 class ConnectionWrites:
@@ -63,18 +95,13 @@ class ConnectionWrites:
         self.number = next(_numbers)
         self.end = end
 
-    def note_session(self, outline: str, text: str) -> None:
-        """Forget the settings of the session if a statement may change them.
-
-        Args:
-            outline: the statement without literals and comments.
-            text: the statement.
-        """
-        if _ISOLATION.search(outline):
+    def note_session(self, effects: SessionEffects) -> None:
+        """Note the effects of a statement, by which the settings may be other ones."""
+        if effects.isolation:
             self.has_own_isolation = True
-        if not _BENIGN.match(outline) or "set_config" in text.lower():
+        if effects.settings:
             self.session, self.is_session_changed = None, True
-        if _TEMPORARY.search(outline):
+        if effects.temporary:
             self.has_temporary_tables = True
 
     def end_transaction(self) -> frozenset[str]:

@@ -18,12 +18,19 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...caching import dependencies
 from ...core.host_exceptions import SuppressOwn
 from ...storage.versions import Versions
-from .connection_writes import ALL_TABLES, SCHEMA, ConnectionWrites
+from .connection_writes import (
+    ALL_TABLES,
+    NO_EFFECTS,
+    SCHEMA,
+    ConnectionWrites,
+    SessionEffects,
+    session_effects,
+)
 from .fingerprint import FINGERPRINTS, MAX_CACHED, READS, WRITES, as_text
 
 MAX_WORDS = 1000
@@ -169,7 +176,10 @@ class WrittenTables:
             statement: as it will be executed.
             writes: of its connection.
         """
-        self._begin(writes, writes.tables if _is_commit(statement) else changed(statement))
+        effects = effects_of(statement)
+        tables = writes.tables if effects.commits else effects.tables
+        if tables or writes.begun:
+            self._begin(writes, tables)
 
     def on_execute(self, statement: Any, writes: ConnectionWrites) -> None:
         """Publish the tables that a statement has written.
@@ -180,17 +190,19 @@ class WrittenTables:
         """
         if dependencies.RUNNING:
             self._add_to_loads(statement, writes.tables)
-        if _is_commit(statement):
-            if _PREPARED.match(FINGERPRINTS.of(statement).text):  # by any connection, at any time
+        effects = effects_of(statement)
+        if effects.commits:
+            if effects.is_prepared:  # by any connection, at any time
                 writes.tables.add(ALL_TABLES)
             self.on_end(writes)
             return
-        tables = changed(statement)
-        writes.note_session(FINGERPRINTS.of(statement).text, as_text(statement))
-        self._end(writes)
-        if tables:
-            writes.tables |= tables
-            self._publish(tables)
+        if effects.session is not NO_EFFECTS:
+            writes.note_session(effects.session)
+        if writes.begun:
+            self._end(writes)
+        if effects.tables:
+            writes.tables |= effects.tables
+            self._publish(effects.tables)
 
     def on_error(self, statement: Any, writes: ConnectionWrites | None = None) -> None:
         """Publish the tables of a statement that failed, which may have written some rows. Never raises.
@@ -201,7 +213,7 @@ class WrittenTables:
             if dependencies.RUNNING:
                 self._add_to_loads(statement, set())
             if writes is not None and self.has_subscribers:
-                tables = changed(statement)
+                tables = effects_of(statement).tables
                 writes.tables |= tables
                 self._end(writes)
                 self._publish(tables)
@@ -254,34 +266,48 @@ class WrittenTables:
             versions.changed(tables)
 
 
-def changed(statement: Any) -> frozenset[str]:
-    """Return the tables that a statement may write, and :data:`.SCHEMA` where it may define one."""
+class Effects(NamedTuple):
+    """Effects of a statement.
+
+    Attributes:
+        tables: that it may write, and :data:`.SCHEMA` where it may define one.
+        commits: whether it commits the transaction.
+        is_prepared: whether that is one which was prepared before, perhaps by another connection.
+        session: effects on the session of its connection.
+    """
+
+    tables: frozenset[str]
+    commits: bool
+    is_prepared: bool
+    session: SessionEffects
+
+
+_EFFECTS: dict[tuple[int, int], Effects] = {}
+"""Effects of recent statements, by the hash of their text and its length; no text is stored."""
+
+
+def effects_of(statement: Any) -> Effects:
+    """Return the effects of a statement."""
     text = as_text(statement)
     key = hash(text), len(text)
-    tables = _CHANGED.get(key)
-    if tables is None:
-        tables = _changed(text)
-        if len(_CHANGED) >= MAX_CACHED:
-            _CHANGED.clear()
-        _CHANGED[key] = tables
-    return tables
+    effects = _EFFECTS.get(key)
+    if effects is None:
+        if len(_EFFECTS) >= MAX_CACHED:
+            _EFFECTS.clear()
+        effects = _EFFECTS[key] = _effects(text)
+    return effects
 
 
-_CHANGED: dict[tuple[int, int], frozenset[str]] = {}
-"""Results of :func:`changed`; no text is stored."""
-
-
-def _changed(statement: str) -> frozenset[str]:
-    tables = written(statement)
+def _effects(statement: str) -> Effects:
     outline = FINGERPRINTS.of(statement).text
-    if ALL_TABLES in tables:
-        return tables | {SCHEMA}
+    tables = written(statement)
     defines = _CHANGES_SCHEMA.match(outline) and not _TEMPORARY.match(outline)
-    return tables | {SCHEMA} if defines else tables
-
-
-def _is_commit(statement: Any) -> bool:
-    return _COMMITS.match(FINGERPRINTS.of(statement).text) is not None
+    if defines or ALL_TABLES in tables:
+        tables |= {SCHEMA}
+    return Effects(
+        tables, _COMMITS.match(outline) is not None, _PREPARED.match(outline) is not None,
+        session_effects(outline, statement),
+    )  # fmt: skip
 
 
 WRITTEN_TABLES = WrittenTables()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import logging
+import os
 import sqlite3
 import threading
 import uuid
@@ -20,6 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_knitperf import KnitPerfError, QueryOptimizer
 from flask_knitperf.caching import query_cache, single_flight
+from flask_knitperf.collectors.sql.written_tables import WRITTEN_TABLES
 from tests.conftest import Mill
 from tests.waiting import wait_for
 
@@ -753,5 +755,29 @@ def test_an_application_that_does_not_publish_caches_nothing(
     with mill.app.app_context():
         assert reason in str(mill.perf.queries.explain_cached(NAMES, engine)["refused"])
         assert len(mill.perf.queries.cached(NAMES, engine)) == 3
+    mill.perf.queries.uninstrument(engine)
+    engine.dispose()
+
+
+def test_a_writer_that_is_killed_after_its_commit_leaves_nothing_stale(
+    make_app: Callable[..., Mill], database: Path
+) -> None:
+    mill = make_app()
+    engine = mill.perf.queries.instrument(sa.create_engine(f"sqlite:///{database}"))
+    with mill.app.app_context():
+        cached = mill.perf.queries.cached
+        cached(NAMES, engine)
+        mill.session.recorder.versions._from = 0
+        cached(NAMES, engine)
+        assert mill.perf.queries.explain_cached(NAMES, engine)["cached"]
+    child = os.fork()
+    if not child:
+        WRITTEN_TABLES.on_end = lambda _: os._exit(0)  # type: ignore[method-assign]
+        change(engine)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    with mill.app.app_context():
+        assert [cached(NAMES, engine)[0].name for _ in range(2)] == ["y0!"] * 2
+        assert not mill.perf.queries.explain_cached(NAMES, engine)["cached"]
     mill.perf.queries.uninstrument(engine)
     engine.dispose()

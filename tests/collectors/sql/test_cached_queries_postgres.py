@@ -460,15 +460,16 @@ def test_no_answer_of_several_processes_is_stale_or_of_rolled_back_data(
     def work(number: int) -> Any:
         mill = Mill(two_phase_url, tmp_path / "state", number)
         mill.wait_until_published()
-        mill.run(250)
+        clerks = mill.run_beside(250)
         hits = mill.perf.cache.get_cache_statistics()["total"]["hits"]
         mill.close()
-        return mill.changes, mill.answers, mill.wrong, hits
+        return [(clerk.changes, clerk.answers, clerk.wrong) for clerk in clerks], hits
 
-    traces = in_processes(work, 3, tmp_path)
+    results = in_processes(work, 3, tmp_path)
+    traces = [trace for traces, _ in results for trace in traces]
     changes = [change for trace in traces for change in trace[0]]
     answers = [answer for trace in traces for answer in trace[1]]
     verdict = judge(changes, answers)
     assert (verdict.stale, verdict.rolled_back, verdict.early) == ({}, {}, {})
     assert not [text for trace in traces for text in trace[2]]
-    assert len(changes) > 20 and sum(trace[3] for trace in traces) > 50
+    assert len(changes) > 20 and sum(hits for _, hits in results) > 10
