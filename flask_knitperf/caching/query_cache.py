@@ -15,7 +15,7 @@ from ..core.host_exceptions import raise_if_of_host
 from ..core.locks import create_lock
 from ..metrics.catalogue import PartKind
 from ..recording.span import CURRENT
-from ..storage.versions import is_being_written
+from ..storage.versions import EPOCH, is_being_written
 from .cacheability import NotCacheable
 from .call_keys import count
 from .dependencies import RUNNING, pass_on
@@ -35,6 +35,8 @@ BEING_WRITTEN = "a table is being written"
 WRITTEN_MEANWHILE = "a table was written while the query ran"
 NOT_PUBLISHED = "other workers do not publish their writes yet"
 _MAX_FOLLOWED = 3
+_SLOT_BYTES = 60
+"""Bytes of an entry for each version that it depends on."""
 _SLOTS = (ALL, namespace_slot(NAMESPACE))
 
 
@@ -152,13 +154,10 @@ class QueryCache:
 
     def _servable(self, region: Region, key: Hashable) -> Entry | None:
         entry = region.entries.get(key)
-        if (
-            entry is None
-            or entry.expires <= self._clock()
-            or not self._invalidation.is_valid(entry)
-        ):
+        if entry is None or entry.expires <= self._clock():
             return None
-        return entry
+        is_current = entry.epoch == self._invalidation.words[EPOCH]  # nothing at all was invalidated
+        return entry if is_current or self._invalidation.is_valid(entry) else None
 
     def _serve(self, entry: Entry) -> Any:
         if RUNNING:
@@ -193,10 +192,11 @@ class QueryCache:
             versions=versions,
         )  # fmt: skip
         try:
-            entry.set_value(*isolate(value))
+            kept, copy, size = isolate(value)
         except NotCacheable as refused:
             self.refuse(call.name, str(refused))
             return _Loaded(value, None)
+        entry.set_value(kept, copy, size + len(slots) * _SLOT_BYTES)
         if not self._store.add(entry):
             self.refuse(call.name, TOO_LARGE)
             return _Loaded(value, None)

@@ -77,6 +77,8 @@ _SYNTAX = frozenset({
     "first", "next", "float", "bit", "nchar", "varbit", "bpchar", "timestamptz", "timetz",
 })  # fmt: skip
 """Words before a parenthesis that call nothing."""
+KEYWORDS = _SYNTAX | PURE_FUNCTIONS
+"""Words that name no table, unless the catalog has one of that name."""
 _SYSTEM = re.compile(
     r"\b(?:pg_\w+|information_schema|sqlite_\w+|pragma_\w+|performance_schema|mysql\s*\.|sys\s*\.)",
     re.IGNORECASE,

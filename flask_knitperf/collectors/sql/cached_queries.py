@@ -19,7 +19,7 @@ from ...caching.query_cache import NAMESPACE, NOT_PUBLISHED, QueryCache, QueryCa
 from ...core.errors import CacheKeyError
 from ...core.host_exceptions import raise_if_of_host
 from ...storage.versions import slot
-from .cacheable import facts_of
+from .cacheable import KEYWORDS, facts_of
 from .catalog import Catalog
 from .connection_writes import SCHEMA
 from .fingerprint import FINGERPRINTS
@@ -76,6 +76,7 @@ class Plan(NamedTuple):
         refused: why its result is never cached, empty if it may be.
         bypassed: why it runs the query now, empty if it need not.
         call: for the cache, ``None`` if it runs the query.
+        schema: version of the schema for which ``tables`` are right.
         tables: on whose writes it depends.
     """
 
@@ -84,6 +85,7 @@ class Plan(NamedTuple):
     refused: str = ""
     bypassed: str = ""
     call: QueryCall | None = None
+    schema: tuple[int, ...] = ()
     tables: frozenset[str] = frozenset()
 
 
@@ -123,15 +125,15 @@ class CachedQueries:
             if plan.call is None:
                 self.count(plan)
                 return load(source)
-            return self.look_up(plan.call, source, load, publishes)
+            return self.look_up(plan, source, load, publishes)
 
     def look_up(
-        self, call: QueryCall, source: Any, load: Callable[[Any], Any], publishes: bool
+        self, plan: Plan, source: Any, load: Callable[[Any], Any], publishes: bool
     ) -> Any:  # fmt: skip
         """Return the result of a call from the cache, or load it.
 
         Args:
-            call: the call.
+            plan: of the call.
             source: its connection.
             load: runs the query on the connection; returns a new result.
             publishes: whether all writes moved versions already when it began.
@@ -139,9 +141,17 @@ class CachedQueries:
         Raises:
             Exception: that of the query.
         """
-        return self.cache.answer(
-            call, functools.partial(load, source), functools.partial(_check, source, publishes)
-        )
+
+        def check() -> str:
+            """Return why a result is not cached that was just loaded, empty if it may be."""
+            if source.writes.tables:
+                return "the query has written"
+            if self._catalogs.schema_version() != plan.schema:
+                return "the schema was changed meanwhile"
+            return "" if publishes else NOT_PUBLISHED
+
+        assert plan.call is not None
+        return self.cache.answer(plan.call, functools.partial(load, source), check)
 
     def count(self, plan: Plan) -> None:
         """Count a call that runs its query."""
@@ -197,7 +207,7 @@ class CachedQueries:
         state = state_of(source)
         if state.bypass:
             return plan._replace(bypassed=state.bypass)
-        catalog = self._catalogs.of(source, state.settings)
+        catalog, schema = self._catalogs.of(source, state.settings)
         tables, refusal, slots = self._dependencies(statement.text, facts.words, catalog)
         if refusal:
             return plan._replace(refused=refusal, tables=tables)
@@ -208,7 +218,7 @@ class CachedQueries:
         ))  # fmt: skip
         slots += tuple(map(tag_slot, options.tags))
         call = QueryCall(plan.name, encoding.digest(), slots, options.ttl)
-        return plan._replace(call=call, tables=tables)
+        return plan._replace(call=call, tables=tables, schema=schema)
 
     def _dependencies(
         self, text: str, words: frozenset[str], catalog: Catalog
@@ -219,18 +229,12 @@ class CachedQueries:
             mentioned = catalog.mentioned(text)
             tables = catalog.dependencies(mentioned)
             named = {word for table in tables for word in _WORDS.findall(table)}
-            slots = tuple(sorted({slot(word) for word in {SCHEMA, *words, *named}}))
+            named |= words - KEYWORDS  # a table that the catalog lacks is among them
+            slots = tuple(sorted({slot(word) for word in {SCHEMA, *named}}))
             if len(self._slots) >= MAX_TEXTS:
                 self._slots.clear()
             known = self._slots[text] = catalog, tables, catalog.refusal(mentioned), slots
         return known[1:]
-
-
-def _check(source: Any, publishes: bool) -> str:
-    """Return why a result is not cached that was just loaded on a connection, empty if it may be."""
-    if source.writes.tables:
-        return "the query has written"
-    return "" if publishes else NOT_PUBLISHED
 
 
 def _name(number: str, text: str) -> str:

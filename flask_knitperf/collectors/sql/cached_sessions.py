@@ -78,6 +78,6 @@ def _result(state: Any, block: _Block) -> Any:
         block.queries.count(plan)
         return None
     columns, rows = block.queries.look_up(
-        plan.call, source, lambda _: source.execute(statement, parameters), publishes
+        plan, source, lambda _: source.execute(statement, parameters), publishes
     )
     return IteratorResult(SimpleResultMetaData(columns), iter(rows))

@@ -7,6 +7,7 @@ queries of the connection see what others do not, so they bypass every cache.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from typing import Any, NamedTuple
 
@@ -73,6 +74,7 @@ class ConnectionWrites:
         has_own_isolation: whether a statement has set the isolation level of the transaction.
         is_session_changed: whether the transaction may have changed the settings of the session.
         number: no other object of this process has it.
+        process: in which it was created; a forked child frees it while its parent goes on.
         end: called with ``begun`` when the object is freed while something is marked.
     """
 
@@ -83,6 +85,7 @@ class ConnectionWrites:
         "has_temporary_tables",
         "is_session_changed",
         "number",
+        "process",
         "session",
         "tables",
     )
@@ -92,7 +95,7 @@ class ConnectionWrites:
         self.begun: frozenset[str] = frozenset()
         self.session: Any = None
         self.is_session_changed = self.has_temporary_tables = self.has_own_isolation = False
-        self.number = next(_numbers)
+        self.number, self.process = next(_numbers), os.getpid()
         self.end = end
 
     def note_session(self, effects: SessionEffects) -> None:
@@ -117,5 +120,7 @@ class ConnectionWrites:
         return tables
 
     def __del__(self) -> None:
-        if self.begun:  # the connection was lost in the middle of a statement
+        if (
+            self.begun and self.process == os.getpid()
+        ):  # the connection was lost in the middle of a statement
             self.end(self)

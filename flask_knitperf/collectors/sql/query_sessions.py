@@ -187,8 +187,12 @@ class Catalogs:
         self._take, self._clock = take, clock
         self._kept: dict[Any, _Kept] = {}
 
-    def of(self, source: Source, settings: Settings) -> Catalog:
-        """Return the catalog of the database of a connection.
+    def schema_version(self) -> tuple[int, ...]:
+        """Return the version of all schemas."""
+        return self._take((slot(SCHEMA),))
+
+    def of(self, source: Source, settings: Settings) -> tuple[Catalog, tuple[int, ...]]:
+        """Return the catalog of the database of a connection, and the version of the schema before.
 
         Args:
             source: the connection.
@@ -199,14 +203,14 @@ class Catalogs:
         """
         is_postgres = source.kind == "postgresql"
         key = source.database, settings.values[:2] if is_postgres else settings.values
-        version = self._take((slot(SCHEMA),))  # before it is read
+        version = self.schema_version()  # before it is read
         kept = self._kept.get(key)
         now = self._clock()
         if kept is not None and kept.version == version and now - kept.read_at < CATALOG_S:
-            return kept.catalog
+            return kept.catalog, version
         read = postgres_catalog if is_postgres else sqlite_catalog
         catalog = read(source.query, frozenset())
         if len(self._kept) >= MAX_CATALOGS:
             self._kept.clear()
         self._kept[key] = _Kept(catalog, now, version)
-        return catalog
+        return catalog, version

@@ -134,7 +134,7 @@ def _run(connection: Any, driver: Any, statement: str) -> list[tuple[Any, ...]]:
     """
     status = getattr(getattr(driver, "info", None), "transaction_status", None)
     is_within, is_outside = (status is not None and int(status) == number for number in (2, 0))
-    cursor = _plain_cursor(connection, driver)
+    cursor = _plain_cursor(driver, driver) if connection is driver else connection.cursor()
     try:
         if is_within:
             cursor.execute("SAVEPOINT knitperf_read")
