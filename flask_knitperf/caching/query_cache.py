@@ -156,7 +156,9 @@ class QueryCache:
         entry = region.entries.get(key)
         if entry is None or entry.expires <= self._clock():
             return None
-        is_current = entry.epoch == self._invalidation.words[EPOCH]  # nothing at all was invalidated
+        is_current = (
+            entry.epoch == self._invalidation.words[EPOCH]
+        )  # nothing at all was invalidated
         return entry if is_current or self._invalidation.is_valid(entry) else None
 
     def _serve(self, entry: Entry) -> Any:
