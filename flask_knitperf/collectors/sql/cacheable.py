@@ -10,13 +10,12 @@ costs an invalidation too many and never misses a table.
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import NamedTuple
 
 from .comments import without_comments
 from .connection_writes import ALL_TABLES
-from .fingerprint import FINGERPRINTS, READS
+from .fingerprint import FINGERPRINTS, MAX_CACHED, READS
 from .written_tables import names, written
 
 MAX_CHARS = 20_000
@@ -118,7 +117,10 @@ class Facts(NamedTuple):
     words: frozenset[str]
 
 
-@functools.lru_cache(maxsize=2000)
+_FACTS: dict[tuple[int, int, frozenset[str]], Facts] = {}
+"""Facts of recent statements, by the hash of their text and its length; no text is stored."""
+
+
 def facts_of(statement: str, pure: frozenset[str] = frozenset()) -> Facts:
     """Return the facts of a statement.
 
@@ -126,11 +128,16 @@ def facts_of(statement: str, pure: frozenset[str] = frozenset()) -> Facts:
         statement: as it is sent to the driver.
         pure: names of functions of the application whose results depend on their arguments alone.
     """
-    refusal = _refusal(statement, pure)
-    words = names(statement)
-    if not refusal and ALL_TABLES in words:
-        refusal = "it is too long to be read"
-    return Facts(refusal, words)
+    key = hash(statement), len(statement), pure
+    facts = _FACTS.get(key)
+    if facts is None:
+        refusal, words = _refusal(statement, pure), names(statement)
+        if not refusal and ALL_TABLES in words:
+            refusal = "it is too long to be read"
+        if len(_FACTS) >= MAX_CACHED:
+            _FACTS.clear()
+        facts = _FACTS[key] = Facts(refusal, words)
+    return facts
 
 
 def definition_refusal(definition: str, pure: frozenset[str] = frozenset()) -> str:

@@ -100,7 +100,10 @@ class CachedQueries:
     def __init__(self, cache: QueryCache, obstacle: Callable[[], str]) -> None:
         self.cache, self._obstacle = cache, obstacle
         self._catalogs = Catalogs(cache.take)
-        self._slots: dict[str, tuple[Catalog, frozenset[str], str, tuple[int, ...]]] = {}
+        # by the hash of a statement and its length: no text is stored
+        self._slots: dict[
+            tuple[int, int], tuple[Catalog, frozenset[str], str, tuple[int, ...]]
+        ] = {}
 
     def answer(
         self, statement: Any, connection: Any, parameters: Any, options: QueryOptions,
@@ -224,7 +227,8 @@ class CachedQueries:
         self, text: str, words: frozenset[str], catalog: Catalog
     ) -> tuple[frozenset[str], str, tuple[int, ...]]:
         """Return the tables on which a statement depends, why it is refused, and the versions."""
-        known = self._slots.get(text)
+        key = hash(text), len(text)
+        known = self._slots.get(key)
         if known is None or known[0] is not catalog:
             mentioned = catalog.mentioned(text)
             tables = catalog.dependencies(mentioned)
@@ -233,7 +237,7 @@ class CachedQueries:
             slots = tuple(sorted({slot(word) for word in {SCHEMA, *named}}))
             if len(self._slots) >= MAX_TEXTS:
                 self._slots.clear()
-            known = self._slots[text] = catalog, tables, catalog.refusal(mentioned), slots
+            known = self._slots[key] = catalog, tables, catalog.refusal(mentioned), slots
         return known[1:]
 
 

@@ -16,7 +16,7 @@ from ...storage.versions import slot
 from .catalog import Catalog, postgres_catalog, sqlite_catalog
 from .connection_writes import SCHEMA, ConnectionWrites
 
-CATALOG_S = 60.0
+CATALOG_S = 600.0
 """Seconds after which the catalog of a database is read again: others may have changed it."""
 MAX_CATALOGS = 50
 """Number of databases whose catalogs are kept."""
