@@ -242,7 +242,7 @@ class QueryOptimizer:
         if connection is None:
             reader = cached_frames.reader_of(statement)
             return cached_frames.cached_reader(reader, lambda: self._caching().queries, options)
-        query = _as_query(statement, connection)
+        query = query_sources.as_query(statement, connection)
         rows = self._caching().queries.answer(
             query, connection, params, options, lambda source: source.execute(query, params)
         )
@@ -264,10 +264,11 @@ class QueryOptimizer:
         Raises:
             KnitPerfError: see :meth:`cached`.
         """
+        from ..collectors.sql import query_sources
         from ..collectors.sql.cached_queries import QueryOptions, tags_of
 
         options = QueryOptions(DEFAULT_TTL_S, tags_of(tags), vary)
-        query = _as_query(statement, connection)
+        query = query_sources.as_query(statement, connection)
         return self._caching().queries.explain(query, connection, params, options)
 
     def _caching(self) -> CacheOptimizer:
@@ -372,15 +373,6 @@ def _seconds(ttl: Any) -> float:
     if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl < math.inf:
         raise KnitPerfError(f"ttl must be a number of seconds above 0, not {ttl!r}")
     return float(ttl)
-
-
-def _as_query(statement: Any, connection: Any) -> Any:
-    """Return a query for its connection: SQLAlchemy takes SQL as a ``text()``."""
-    if not isinstance(statement, str) or issubclass(type(connection), dbapi.TimedConnection):
-        return statement
-    from sqlalchemy import text
-
-    return text(statement)
 
 
 def _sentence(key: EndpointKey, repeat: Repeat) -> str:

@@ -16,16 +16,15 @@ import itertools
 import logging
 import weakref
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ...core.code_locations import call_from
 from ...core.errors import KnitPerfError
-from ...core.host_exceptions import raise_if_of_host
-from .connection_writes import ALL_TABLES, ConnectionWrites
+from .connection_writes import ConnectionWrites
 from .fastpath import UNCOMPARABLE, CountingCursorBase, ExecutorBase, PendingRows
 from .fingerprint import as_text
 from .request_queries import QUERY_COUNTER
+from .transactions import PREPARED_ENDS, end_prepared, track_tables, transaction
 from .written_tables import WRITTEN_TABLES
 
 log = logging.getLogger("flask_knitperf")
@@ -169,7 +168,7 @@ def _end(
             QUERY_COUNTER.try_end(execution, statement, database, result=failure)
         return None
     if WRITTEN_TABLES.has_subscribers:
-        _track_tables(connection, statement)
+        track_tables(connection, statement)
     if execution is None:
         return None
     if name != "execute":
@@ -235,9 +234,9 @@ class TimedConnection(ExecutorBase):
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._real, name)
         if name == "transaction":
-            return functools.partial(_transaction, self, attribute)
-        if name in _PREPARED_ENDS:
-            return functools.partial(_end_prepared, self, attribute)
+            return functools.partial(transaction, self, attribute)
+        if name in PREPARED_ENDS:
+            return functools.partial(end_prepared, self, attribute)
         return attribute
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -313,61 +312,6 @@ class CallableTimedConnection(TimedConnection):
 def _is_named(cursor: Any) -> bool:
     """Return whether a cursor is one on the server (psycopg2)."""
     return bool(getattr(cursor, "name", None)) and hasattr(cursor, "itersize")
-
-
-@contextmanager
-def _transaction(
-    connection: TimedConnection, begin: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
-    """Open a transaction of psycopg, which commits at its end, or a savepoint."""
-    try:
-        with begin(*args, **kwargs) as transaction:
-            try:
-                yield transaction
-            finally:
-                WRITTEN_TABLES.before_end(connection._writes)
-    finally:
-        if _is_idle(connection._real):
-            WRITTEN_TABLES.on_end(connection._writes)
-        else:  # a savepoint, whose transaction goes on
-            WRITTEN_TABLES.on_savepoint(connection._writes)
-
-
-_PREPARED_ENDS = frozenset({"tpc_commit", "tpc_rollback"})
-"""Methods that may end a transaction which another connection has prepared (PEP 249)."""
-
-
-def _end_prepared(
-    connection: TimedConnection, end: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
-    """Commit or roll back a prepared transaction."""
-    connection._writes.tables.add(ALL_TABLES)
-    WRITTEN_TABLES.before_end(connection._writes)
-    try:
-        return end(*args, **kwargs)
-    finally:
-        WRITTEN_TABLES.on_end(connection._writes)
-
-
-def _track_tables(connection: TimedConnection, statement: Any) -> None:
-    """Publish the tables that a statement has written. Never raises."""
-    try:
-        writes = connection._writes
-        WRITTEN_TABLES.on_execute(statement, writes)
-        if (writes.tables or writes.is_session_changed) and _is_idle(
-            connection._real
-        ):  # the statement has committed them
-            WRITTEN_TABLES.on_end(writes)
-    except Exception as error:
-        raise_if_of_host(error)
-        log.exception("flask_knitperf: versions of tables failed; the statement was sent")
-
-
-def _is_idle(real: Any) -> bool:
-    """Return whether a connection of SQLite or psycopg has no transaction, as in autocommit mode."""
-    if getattr(real, "in_transaction", None) is False:
-        return True
-    return getattr(getattr(real, "info", None), "transaction_status", None) == 0
 
 
 def _reason_not_timed(connection: Any) -> str:

@@ -114,9 +114,7 @@ def _plain_cursor(connection: Any, driver: Any) -> Any:
     """Return a cursor whose rows are tuples, whatever the rows of the connection are made by."""
     name = type(driver).__module__.partition(".")[0]
     if name == "psycopg":
-        from psycopg.rows import tuple_row
-
-        return connection.cursor(row_factory=tuple_row)
+        return connection.cursor(row_factory=sys.modules["psycopg.rows"].tuple_row)
     if name == "psycopg2":
         return connection.cursor(cursor_factory=sys.modules["psycopg2.extensions"].cursor)
     return connection.cursor()
@@ -305,6 +303,15 @@ def _has_foreign(listeners: Any) -> bool:
         if module.partition(".")[0] not in ("flask_knitperf", "sqlalchemy"):
             return True
     return False
+
+
+def as_query(statement: Any, connection: Any) -> Any:
+    """Return a query for its connection: SQLAlchemy takes SQL as a ``text()``."""
+    if not isinstance(statement, str) or issubclass(type(connection), TimedConnection):
+        return statement
+    from sqlalchemy import text
+
+    return text(statement)
 
 
 @contextmanager

@@ -232,16 +232,17 @@ class WrittenTables:
             self._begin(writes, writes.tables)
 
     def on_end(self, writes: ConnectionWrites) -> None:
-        """Publish the tables of a transaction that has ended.
+        """Publish the tables of a transaction that has ended. Never raises.
 
         One that was rolled back may have committed a part before, by a statement that changes a schema.
         """
         if not self.has_subscribers:  # what was written stays unknown
             return
-        tables = writes.end_transaction()
-        self._end(writes)
-        if tables:
-            self._publish(tables)
+        with SuppressOwn(Exception):
+            tables = writes.end_transaction()
+            self._end(writes)
+            if tables:
+                self._publish(tables)
 
     def on_savepoint(self, writes: ConnectionWrites) -> None:
         """Publish the tables of a transaction that goes on. Never raises."""

@@ -381,6 +381,27 @@ def test_a_failure_of_ours_does_not_prevent_a_statement(
         assert plain.execute("SELECT count(*) FROM yarn").fetchone() == (2,)
 
 
+@pytest.mark.parametrize("name", ["_publish", "_begin", "_end"])
+def test_a_failure_of_ours_does_not_prevent_a_commit(
+    version: Callable[[], Any], path: Path, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:  # fmt: skip
+    def fail(*_: Any) -> None:
+        raise RuntimeError("ours")
+
+    with closing(sqlite(path)) as connection, engine.connect() as alchemy:
+        connection.execute(INSERT)
+        with monkeypatch.context() as patched:
+            patched.setattr(WRITTEN_TABLES, name, fail)
+            connection.commit()
+        alchemy.execute(sa.text(INSERT))
+        with monkeypatch.context() as patched:
+            patched.setattr(WRITTEN_TABLES, name, fail)
+            alchemy.commit()
+    with closing(sqlite3.connect(path)) as plain:
+        assert plain.execute("SELECT count(*) FROM yarn").fetchone() == (2,)
+
+
 @pytest.mark.slow
 def test_transactions_of_psycopg_publish_at_their_end(
     version: Callable[[], Any], postgres_url: str
