@@ -131,9 +131,9 @@ def facts_of(statement: str, pure: frozenset[str] = frozenset()) -> Facts:
     key = hash(statement), len(statement), pure
     facts = _FACTS.get(key)
     if facts is None:
-        refusal, words = _refusal(statement, pure), names(statement)
-        if not refusal and ALL_TABLES in words:
-            refusal = "it is too long to be read"
+        words = names(statement)
+        is_long = len(statement) > MAX_CHARS or ALL_TABLES in words
+        refusal = "it is too long to be read" if is_long else _refusal(statement, pure)
         if len(_FACTS) >= MAX_CACHED:
             _FACTS.clear()
         facts = _FACTS[key] = Facts(refusal, words)
@@ -151,8 +151,6 @@ def definition_refusal(definition: str, pure: frozenset[str] = frozenset()) -> s
 
 
 def _refusal(statement: str, pure: frozenset[str]) -> str:
-    if len(statement) > MAX_CHARS:
-        return "it is too long to be read"
     fingerprint = FINGERPRINTS.of(statement)
     if written(statement) or fingerprint.kind not in (READS, "other"):
         return "it writes"
