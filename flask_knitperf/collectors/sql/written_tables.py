@@ -170,7 +170,9 @@ class WrittenTables:
     def before_execute(self, statement: Any, writes: ConnectionWrites) -> None:
         """Mark the tables that a statement is about to change, or to commit.
 
-        In autocommit mode, and where it defines a table, others may see its change before it returns.
+        In autocommit mode, and where it defines a table, others may see its change before it returns. One
+        whose tables are not recognisable marks none until its commit: all caches would stand still while
+        a script or a procedure runs.
 
         Args:
             statement: as it will be executed.
@@ -178,6 +180,8 @@ class WrittenTables:
         """
         effects = effects_of(statement)
         tables = writes.tables if effects.commits else effects.tables
+        if ALL_TABLES in tables and not effects.commits:
+            tables = frozenset()
         if tables or writes.begun:
             self._begin(writes, tables)
 

@@ -242,6 +242,19 @@ def test_a_connection_that_is_lost_in_a_statement_leaves_no_mark(
     assert not any(map(is_being_written, version()))
 
 
+def test_a_script_stops_no_cache_while_it_runs_but_while_it_is_committed(
+    version: Callable[[], Any],
+) -> None:
+    writes = WRITTEN_TABLES.writes(is_new=True)
+    WRITTEN_TABLES.before_execute("CALL refresh()", writes)
+    assert not any(map(is_being_written, version()))
+    WRITTEN_TABLES.on_execute("CALL refresh()", writes)
+    WRITTEN_TABLES.before_end(writes)
+    assert any(map(is_being_written, version()))
+    WRITTEN_TABLES.on_end(writes)
+    assert not any(map(is_being_written, version()))
+
+
 def test_a_forked_child_leaves_the_marks_of_its_parent(version: Callable[[], Any]) -> None:
     writes = WRITTEN_TABLES.writes(is_new=True)
     WRITTEN_TABLES.before_execute(INSERT, writes)
