@@ -170,9 +170,9 @@ class WrittenTables:
     def before_execute(self, statement: Any, writes: ConnectionWrites) -> None:
         """Mark the tables that a statement is about to change, or to commit.
 
-        In autocommit mode, and where it defines a table, others may see its change before it returns. One
-        whose tables are not recognisable marks none until its commit: all caches would stand still while
-        a script or a procedure runs.
+        In autocommit mode, and where it defines a table, others may see its change before it returns.
+        One whose tables are not recognisable marks none until its commit: all caches would stand still
+        while a script or a procedure runs.
 
         Args:
             statement: as it will be executed.
