@@ -72,7 +72,7 @@ class KnitPerf:
         """SQL statements and connection pools, see :class:`.QueryOptimizer`."""
         from .api.queries import QueryOptimizer
 
-        return QueryOptimizer(resolve=self._enabled_session)
+        return QueryOptimizer(resolve=self._enabled_session, cache=lambda: self.cache)
 
     @cached_property
     def cache(self) -> CacheOptimizer:

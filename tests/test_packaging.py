@@ -87,6 +87,8 @@ ADAPTERS = {
     "collectors/sql/engines.py": {"sqlalchemy"},
     "collectors/sql/fetch_strategies.py": {"sqlalchemy"},
     "collectors/sql/pool.py": {"sqlalchemy"},
+    "collectors/sql/query_sources.py": {"sqlalchemy"},
+    "collectors/sql/cached_sessions.py": {"sqlalchemy"},
     "collectors/sql/compared_columns.py": {"sqlglot"},
     "collectors/sql/explain.py": {"psycopg"},
     "alerts/apprise_child.py": {"apprise"},

@@ -128,8 +128,8 @@ SURFACE = {
         "plan_dataframe", "read_csv", "setup_automatic_cleanup", "shutdown", "weak_cache",
     ),
     QueryOptimizer: (
-        "allow_n_plus_one", "analyze_slow_queries", "clear_cache", "create_engine",
-        "create_missing_indexes", "instrument", "pool_advice", "raise_on_n_plus_one",
+        "allow_n_plus_one", "analyze_slow_queries", "cached", "clear_cache", "create_engine",
+        "create_missing_indexes", "explain_cached", "instrument", "pool_advice", "raise_on_n_plus_one",
         "table_versions", "uninstrument", "wrap_connect",
     ),
 }  # fmt: skip

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..caching.registry import Caches
+    from ..collectors.sql.cached_queries import CachedQueries
     from ..runtime.session import Session
     from ..storage.versions import Versions
 
@@ -118,6 +119,8 @@ class CacheOptimizer:
             lambda: self._setting("cache_verify", 0), self._after_response, observer,
             self._tracks_tables, time.monotonic, time.time, random.random,
         )  # fmt: skip
+        self._queries: CachedQueries | None = None
+        self._has_application = caches is not None
         self._observed: dict[str, ObservedCache] = {}  # by name
         self._polled: list[PolledCache] = []
         self._patterns = 0  # that are distinguished, of all observed caches
@@ -177,6 +180,27 @@ class CacheOptimizer:
         if self._reads is None:
             self._reads = ReadCache(self._store, self._invalidation, is_bypassed, host=self._host)
         return self._reads
+
+    @property
+    def queries(self) -> CachedQueries:
+        """Results of queries, see :meth:`.QueryOptimizer.cached`."""
+        if self._queries is None:
+            from ..caching.query_cache import QueryCache
+            from ..collectors.sql.cached_queries import CachedQueries
+
+            results = QueryCache(self._store, self._invalidation, is_bypassed, self._tracks_tables)
+            self._queries = CachedQueries(results, self._query_obstacle)
+        return self._queries
+
+    def _query_obstacle(self) -> str:
+        """Return why no query may be cached: writes of other workers would be missed."""
+        session = self._resolve()
+        if session is None:
+            return "there is no application that is enabled" if self._has_application else ""
+        if not session.settings.queries:
+            return "KNITPERF_QUERIES is off, so that workers do not publish their writes"
+        is_shared = self._invalidation.versions.shared or self._state_dir() is None
+        return "" if is_shared else "the state directory cannot be written"
 
     # -- functions -----------------------------------------------------------------------------------
 
@@ -496,6 +520,7 @@ class CacheOptimizer:
     def _regions(self) -> list[Region]:
         regions = list(self._values.regions.values())
         regions += [] if self._reads is None else [self._reads.region]
+        regions += [] if self._queries is None else self._queries.cache.regions.values()
         with self._lock:
             return regions + [cache.region for cache in self._functions]
 

@@ -6,12 +6,15 @@ counted within requests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from ..caching.query_cache import NAMESPACE as QUERIES
 from ..collectors.requests.endpoint_series import EndpointKey
 from ..collectors.sql import dbapi, engines, index_creation, sqlalchemy, written_tables
+from ..collectors.sql.connection_writes import ALL_TABLES
 from ..collectors.sql.fingerprint import FINGERPRINTS, READS
 from ..collectors.sql.n_plus_one import Repeat
 from ..collectors.sql.request_queries import QUERY_COUNTER
@@ -21,9 +24,13 @@ from ..metrics.catalogue import RepeatKind
 from ..recording.span import current
 
 if TYPE_CHECKING:
+    from ..collectors.sql.cached_queries import QueryExplanation
     from ..reports.documents.queries import PoolAdviceRow, QueryRow
     from ..runtime.session import Session
+    from .caches import CacheOptimizer
 
+DEFAULT_TTL_S = 60.0
+"""Seconds until the result of a query expires."""
 E = TypeVar("E")
 
 
@@ -36,13 +43,17 @@ class QueryOptimizer:
     Args:
         engine: the SQLAlchemy engine on which :meth:`create_missing_indexes` creates indexes.
         resolve: returns the session of the current application, ``None`` without one.
+        cache: returns the cache of the application; one for this object by default.
     """
 
     def __init__(
-        self, engine: Any = None, *, resolve: Callable[[], Session | None] = lambda: None
-    ) -> None:
+        self, engine: Any = None, *, resolve: Callable[[], Session | None] = lambda: None,
+        cache: Callable[[], CacheOptimizer] | None = None,
+    ) -> None:  # fmt: skip
         self._engine = engine
         self._resolve = resolve
+        self._find_cache = cache
+        self._cache: CacheOptimizer | None = None
 
     # -- watching ------------------------------------------------------------------------------------
 
@@ -175,6 +186,100 @@ class QueryOptimizer:
 
     # -- cached results ------------------------------------------------------------------------------
 
+    @overload
+    def cached(
+        self, statement: None = None, *, ttl: float = DEFAULT_TTL_S, tags: str | Iterable[str] = (),
+        vary: Any = None,
+    ) -> AbstractContextManager[None]: ...  # fmt: skip
+
+    @overload
+    def cached(
+        self, statement: Callable[..., Any], *, ttl: float = DEFAULT_TTL_S,
+        tags: str | Iterable[str] = (), vary: Any = None,
+    ) -> Callable[..., Any]: ...  # fmt: skip
+
+    @overload
+    def cached(
+        self, statement: Any, connection: Any, params: Any = None, *, ttl: float = DEFAULT_TTL_S,
+        tags: str | Iterable[str] = (), vary: Any = None, mappings: bool = False,
+    ) -> list[Any]: ...  # fmt: skip
+
+    def cached(
+        self, statement: Any = None, connection: Any = None, params: Any = None, *,
+        ttl: float = DEFAULT_TTL_S, tags: str | Iterable[str] = (), vary: Any = None,
+        mappings: bool = False,
+    ) -> Any:  # fmt: skip
+        """Return the rows of a query, from the cache until a table is written that it reads.
+
+        Each caller gets separate rows. The query runs, past the cache, in a transaction that has
+        written, at isolation levels from ``REPEATABLE READ`` on, and where its result must not be
+        cached; :meth:`explain_cached` and ``/perf/cache`` have the reason.
+
+        ``cached(pd.read_sql)`` returns a function like ``pd.read_sql`` whose frames are cached. Within
+        ``with cached(ttl=60):`` sessions of SQLAlchemy answer their selects of columns from the cache.
+
+        Args:
+            statement: a ``select()`` of columns, a ``text()`` or SQL as a text; or ``pandas.read_sql``.
+            connection: a session, connection or engine of SQLAlchemy that is watched, or a connection of
+                :meth:`wrap_connect`.
+            params: of the query.
+            ttl: seconds until a result expires, which bounds its age where others write the tables.
+            tags: names by which ``perf.cache.invalidate(tag=…)`` invalidates it too.
+            vary: a further part of the key, such as the tenant; needed where listeners of the
+                application may change statements.
+            mappings: whether rows are dicts; named tuples otherwise.
+
+        Raises:
+            KnitPerfError: the query selects objects of a session, or the connection is not watched.
+            Exception: that of the database.
+        """
+        from ..collectors.sql import cached_frames, cached_sessions, query_sources
+        from ..collectors.sql.cached_queries import QueryOptions, tags_of
+
+        options = QueryOptions(_seconds(ttl), tags_of(tags), vary)
+        if statement is None:
+            return cached_sessions.cached_block(lambda: self._caching().queries, options)
+        if connection is None:
+            reader = cached_frames.reader_of(statement)
+            return cached_frames.cached_reader(reader, lambda: self._caching().queries, options)
+        query = query_sources.as_query(statement, connection)
+        rows = self._caching().queries.answer(
+            query, connection, params, options, lambda source: source.execute(query, params)
+        )
+        return query_sources.mappings(rows) if mappings else query_sources.named(rows)
+
+    def explain_cached(
+        self, statement: Any, connection: Any, params: Any = None, *, tags: str | Iterable[str] = (),
+        vary: Any = None,
+    ) -> QueryExplanation:  # fmt: skip
+        """Return whether a call of :meth:`cached` would be answered from the cache, and why not.
+
+        Args:
+            statement: see :meth:`cached`; the query is not run.
+            connection: see :meth:`cached`.
+            params: see :meth:`cached`.
+            tags: see :meth:`cached`.
+            vary: see :meth:`cached`.
+
+        Raises:
+            KnitPerfError: see :meth:`cached`.
+        """
+        from ..collectors.sql import query_sources
+        from ..collectors.sql.cached_queries import QueryOptions, tags_of
+
+        options = QueryOptions(DEFAULT_TTL_S, tags_of(tags), vary)
+        query = query_sources.as_query(statement, connection)
+        return self._caching().queries.explain(query, connection, params, options)
+
+    def _caching(self) -> CacheOptimizer:
+        if self._find_cache is not None:
+            return self._find_cache()
+        if self._cache is None:
+            from .caches import CacheOptimizer
+
+            self._cache = CacheOptimizer()
+        return self._cache
+
     def table_versions(self, statement: Any) -> tuple[int, ...] | None:
         """Return a value that changes whenever a table is written that a statement reads.
 
@@ -199,11 +304,7 @@ class QueryOptimizer:
         hold = versions.hold  # subscribes, so it comes first
         session.jobs.enable_table_tracking()
         tables = written_tables.names(statement)
-        if (
-            not hold
-            or FINGERPRINTS.of(statement).kind != READS
-            or written_tables.ALL_TABLES in tables
-        ):
+        if not hold or FINGERPRINTS.of(statement).kind != READS or ALL_TABLES in tables:
             return None
         return None if written_tables.written(statement) else versions.of(sorted(tables))
 
@@ -213,17 +314,13 @@ class QueryOptimizer:
         return self._session().recorder.versions.shared
 
     def clear_cache(self) -> None:
-        """Invalidate all results that are cached by :meth:`table_versions`, in every process.
+        """Invalidate the results of all queries, in every process.
 
-        This class itself caches no results.
-
-        Warns:
-            MigrationWarning: once without an application, where nothing can be cached.
+        That is those of :meth:`cached`, and those that the application caches by :meth:`table_versions`.
         """
+        self._caching().invalidate(QUERIES)
         session = self._resolve()
-        if session is None:
-            warn_once("clear_cache has nothing to clear: QueryOptimizer caches no query results")
-        else:
+        if session is not None:
             session.recorder.versions.all_changed()
 
     # -- N+1 -----------------------------------------------------------------------------------------
@@ -265,6 +362,17 @@ class QueryOptimizer:
             QUERY_COUNTER.listeners.remove(add)
         if repeats:
             raise NPlusOneError([_sentence(key, repeat) for key, repeat in repeats])
+
+
+def _seconds(ttl: Any) -> float:
+    """Return a lifetime in seconds.
+
+    Raises:
+        KnitPerfError: it is none.
+    """
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl < math.inf:
+        raise KnitPerfError(f"ttl must be a number of seconds above 0, not {ttl!r}")
+    return float(ttl)
 
 
 def _sentence(key: EndpointKey, repeat: Repeat) -> str:

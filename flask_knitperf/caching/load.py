@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from ..core.host_exceptions import raise_if_of_host
+from ..storage.versions import is_being_written
 from . import dependencies
 from .dependencies import CHANGED, CURRENT, Declared, LoadDependencies, Problem, Sources
 from .file_watch import FILE_WATCH
@@ -18,6 +19,7 @@ from .load_reads import CURRENT_READS, CurrentRequest, LoadReads, Read, ReadObse
 from .region import Entry
 
 UNPUBLISHED = Problem("writes of tables are not published by every process yet", is_passing=True)
+BEING_WRITTEN = Problem("a table was being written", is_passing=True)
 LATE_SQLITE = Problem("sqlite3 was imported while the value was loaded", is_passing=True)
 
 
@@ -56,7 +58,7 @@ class Load:
         slow_path: list[Any], tracks_tables: Callable[[], bool], ttl: float,
     ) -> None:  # fmt: skip
         self.key, self.before, self.code, self.request = key, before, code, request
-        self._vary, self._observer = vary, observer
+        self._vary, self._observer, self._invalidation = vary, observer, invalidation
         self.sources: Sources | None = None
         self.was_invalidated = False
         self.slots = (*slots, *declared.slots) if declared.slots else slots
@@ -108,6 +110,14 @@ class Load:
 
     def _moved(self) -> Problem | None:
         """Return a change since the load began, ``None`` if there is none."""
+        written = [
+            index
+            for index, version in zip(self.slots, self.versions, strict=True)
+            if is_being_written(version)
+        ]
+        if written:
+            self._invalidation.versions.settle_abandoned(written)
+            return BEING_WRITTEN
         if FILE_WATCH.misses_databases():
             return LATE_SQLITE
         changed = "" if self.sources is None else self.sources.changed_file()

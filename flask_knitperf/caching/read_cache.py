@@ -22,6 +22,7 @@ from typing import Any, cast
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
 from ..core.printable import printable
+from .bypass import is_counted
 from .cacheability import NotCacheable
 from .file_state import FileState, is_young, local_path, regular_state_of
 from .function_cache import MAX_WAIT_S
@@ -107,14 +108,14 @@ class ReadCache:
 
     def _begin(self, reader: str, source: Any, options: tuple[Any, ...]) -> CachedRead | None:
         if self._is_bypassed():
-            self.region.bypassed += 1
+            self.region.bypassed += is_counted()
             return None
         state = file_state(source)
         if state is None:
             return None
         path, signature = state
         encoding = Encoding(functions=False)
-        encoding.add((reader, path, options, _pandas_options()))
+        encoding.add((reader, path, options, pandas_options()))
         return CachedRead(self, path, encoding.digest(), signature)
 
     def valid(self, key: Hashable) -> Entry | None:
@@ -304,7 +305,7 @@ def file_state(source: Any) -> tuple[str, FileState] | None:
     return None if path is None or signature is None else (path, signature)
 
 
-def _pandas_options() -> str:
+def pandas_options() -> str:
     """Return the options of pandas that a reader may depend on, as a text.
 
     Raises:

@@ -1,8 +1,14 @@
-"""Instrumentation of the engines of Flask-SQLAlchemy, without any code in the application."""
+"""Instrumentation of the engines of Flask-SQLAlchemy, without any code in the application.
+
+They are watched from the first application context on: commands and jobs write to tables too, and
+workers that cache results of queries have to be informed.
+"""
 
 from __future__ import annotations
 
-from flask import Flask
+from typing import Any
+
+from flask import Flask, appcontext_pushed
 
 from ..recording.recorder import Recorder
 
@@ -30,3 +36,26 @@ def instrument_engines(app: Flask, recorder: Recorder, *, forked: bool) -> None:
             sqlalchemy.instrument(engine)
     except Exception as error:
         recorder.failed("engines of Flask-SQLAlchemy", error)
+
+
+class EngineWatch:
+    """Instruments the engines when the first context of an application is pushed.
+
+    Args:
+        app: the application.
+        recorder: counts failures.
+    """
+
+    def __init__(self, app: Flask, recorder: Recorder) -> None:
+        self._recorder, self._installed_by = recorder, recorder.clock.pid()
+        appcontext_pushed.connect(self._on_context, app)  # weakly: the session keeps this object
+
+    def _on_context(self, app: Flask, **_: Any) -> None:
+        if "sqlalchemy" in app.extensions:
+            self.instrument(app)
+
+    def instrument(self, app: Flask) -> None:
+        """Instrument the engines now, and no longer wait for a context. Never raises."""
+        appcontext_pushed.disconnect(self._on_context, app)
+        is_forked = self._recorder.clock.pid() != self._installed_by
+        instrument_engines(app, self._recorder, forked=is_forked)

@@ -108,16 +108,21 @@ def install(app: Flask, session: Session, settings: Settings) -> None:
     blueprint = create_blueprint(settings.url_prefix, session)
     app.register_blueprint(blueprint)
     flask_wtf.exempt(app, blueprint)
+    engines = flask_sqlalchemy.EngineWatch(app, recorder) if settings.queries else None
     route, mounts, hooks = endpoint_resolver(app), Mounts(app), HookTimer(app, recorder)
     install_middleware(app, lambda inner: SpanMiddleware(
         inner, recorder, session.profile, gate(guard, page_router(app, blueprint, guard)),
         prefix=settings.url_prefix, is_async=async_detector(app), route=route, mounts=mounts,
-        first=_before_first_request(app, session, settings, blueprint, guard, link),
+        first=_before_first_request(app, session, engines, blueprint, guard, link),
         prepare=hooks.install,
         ignored=settings.ignore_paths, trust_queue=settings.trust_queue_header,
         sees_timing=guard.sees_timing, viewer=VIEWER_COOKIE,
     ))  # fmt: skip
-    session.listeners += record_errors(app, recorder, route), record_tasks(_of_tasks(session))
+    session.listeners += (
+        record_errors(app, recorder, route),
+        record_tasks(_of_tasks(session)),
+        engines,
+    )
     record_commands(app, recorder)
     _SESSIONS[weakref.ref(app, _abandon)] = session
     link.print_at_start()
@@ -148,24 +153,21 @@ def _of_tasks(session: Session) -> Callable[[], Recorder | None]:
 def _before_first_request(
     app: Flask,
     session: Session,
-    settings: Settings,
+    engines: flask_sqlalchemy.EngineWatch | None,
     blueprint: Blueprint,
     guard: Guard,
     link: DebugLink,
 ) -> Callable[[Environ], None]:
     """Return the part that waits until every hook and extension of the application is registered."""
     recorder, application = session.recorder, weakref.ref(app)
-    installed_by = recorder.clock.pid()
 
     def complete(environ: Environ) -> None:
         app = application()
         if app is None:  # a server calls the middleware itself, whose application is gone
             return
         time_rendering(app, recorder)
-        if settings.queries:
-            flask_sqlalchemy.instrument_engines(
-                app, recorder, forked=recorder.clock.pid() != installed_by
-            )
+        if engines is not None:
+            engines.instrument(app)
         flask_wtf.exempt(app, blueprint)
         if not session.in_memory():
             guard.begin()

@@ -179,5 +179,7 @@ class RecordingJobs:
     def enable_table_tracking(self) -> None:
         """Publish written tables as soon as a process subscribes (:mod:`..storage.versions`)."""
         versions = self._recorder.versions
-        if sql.watches_engines() and versions.subscribed:
+        if (
+            versions.subscribed
+        ):  # also where no engine is watched yet: the first one may write at once
             sql.track_tables(versions)

@@ -16,6 +16,13 @@ The order of operations keeps values fresh. Writer: change the data, then bump i
 (:meth:`Versions.changed`). Reader: take the versions, *then* load, and store the value under the
 versions that were taken.
 
+A change that becomes visible at an unknown moment, such as a commit, is enclosed in two bumps
+(:meth:`Versions.begin_writing`, :meth:`Versions.end_writing`). The first makes the version odd, which
+makes former values invalid and keeps new ones out (:func:`is_being_written`), so a writer that is killed
+in between leaves nothing behind that is out of date. Two processes that write under one key at the same
+time are not distinguished: a value that is loaded after the first has ended may be out of date from the
+change of the second until its last bump.
+
 The first subscriber creates the file; before that, writers publish nothing. Other workers notice the
 file within :data:`NOTICED_S`, after which versions are reliable (:attr:`Versions.hold`).
 """
@@ -25,21 +32,28 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
+import weakref
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
 from ..core.host_exceptions import raise_if_of_host
-from ..core.locks import create_lock
+from ..core.locks import create_lock, create_reentrant_lock
 from .atomic_files import Disk
 from .runs import prepare
 
-FILE = "versions-2"
+FILE = "versions-3"
 SLOTS = 4096
 EPOCH = SLOTS
+EVERY_KEY = "*"
+"""In place of a key: all of them, by the global version."""
 NOTICED_S = 3.0  # until every worker has noticed the file; housekeepers check once a second
+ABANDONED_S = 30.0
+"""Seconds after which a change that was begun counts as ended: its writer was killed."""
 _SIZE = (SLOTS + 2) * 8  # the slots, the epoch, then the time at which the file was created
 
 
@@ -60,6 +74,12 @@ class Versions:
         self._shared = False
         self._from = 0.0
         self._opening = create_lock()
+        self._writing = (
+            create_reentrant_lock()
+        )  # a finalizer may end a change; guards the two below
+        self._writers: Counter[int] = Counter()  # changes of this process that were begun, by slot
+        self._abandoned: dict[int, tuple[int, float]] = {}  # odd version and when it was first seen
+        _ALL.add(self)
 
     @property
     def subscribed(self) -> bool:
@@ -106,10 +126,68 @@ class Versions:
         """Bump the global version, whether or not any process subscribed."""
         self._bump((0,))
 
+    def begin_writing(self, names: Iterable[str]) -> None:
+        """Make the versions of some keys odd until :meth:`end_writing`.
+
+        Args:
+            names: of the keys; :data:`EVERY_KEY` stands for the global version.
+        """
+        if self.subscribed:
+            self._write(self._slots_of(names), 1)
+
+    def end_writing(self, names: Iterable[str]) -> None:
+        """Bump the versions of some keys, even ones again unless another thread writes, too.
+
+        Args:
+            names: as those of :meth:`begin_writing`.
+        """
+        if self.subscribed:
+            self._write(self._slots_of(names), -1)
+
+    def settle_abandoned(self, slots: Iterable[int]) -> None:
+        """Make versions even that are odd for too long, since their writers were killed.
+
+        Args:
+            slots: that a reader has seen to be written.
+        """
+        words, now = self._open(), self._clock.monotonic_ns() / 1e9
+        with self._writing:
+            for index in slots:
+                version = words[index]
+                seen, since = self._abandoned.pop(index, (0, now))
+                if not is_being_written(version) or self._writers[index]:
+                    continue
+                if seen != version:
+                    since = now
+                if now - since < ABANDONED_S:
+                    self._abandoned[index] = version, since
+                else:
+                    self._bump((index,))
+
+    def _write(self, slots: Iterable[int], change: int) -> None:
+        words = self._open()
+        with self._writing:
+            for index in set(slots):
+                self._writers[index] = count = max(self._writers[index] + change, 0)
+                words[index] = _new() | (1 if count else 0)
+                if not count:
+                    del self._writers[index]
+        words[EPOCH] = _new()
+
+    @staticmethod
+    def _slots_of(names: Iterable[str]) -> list[int]:
+        return [slot(name) for name in names]
+
+    def _forget_writers(self) -> None:
+        """In a forked child: the threads that write are the parent's."""
+        self._writers.clear()
+        self._abandoned.clear()
+
     def _bump(self, slots: Iterable[int]) -> None:
         words = self._open()
+        writers = self._writers
         for index in slots:
-            words[index] = _new()
+            words[index] = _new() | (index in writers)
         words[EPOCH] = _new()
 
     def _exists(self) -> bool:
@@ -138,14 +216,14 @@ class Versions:
                 raise_if_of_host(error)
                 self._shared = False
         own = mmap.mmap(-1, _SIZE)
-        own[:] = os.urandom(_SIZE)  # no value of another process is valid under these
+        own[:] = _random(SLOTS + 2)  # no value of another process is valid under these
         return own
 
     def _map_shared(self, path: Path) -> mmap.mmap:
         prepare(path.parent)
         if not path.exists():
             self._disk.create_once(
-                path, os.urandom((SLOTS + 1) * 8) + struct.pack("=q", int(self._clock.wall()))
+                path, _random(SLOTS + 1) + struct.pack("=q", int(self._clock.wall()))
             )
         descriptor = os.open(path, os.O_RDWR)
         try:
@@ -162,8 +240,36 @@ class Versions:
 
 def slot(name: str) -> int:
     """Return the slot of a key, the same in every process; slot 0 is the global version."""
+    if name == EVERY_KEY:
+        return 0
     return 1 + zlib.crc32(name.encode("utf-8", "surrogatepass")) % (SLOTS - 1)
 
 
+def is_being_written(version: int) -> bool:
+    """Return whether a change under a version was begun and has not ended."""
+    return bool(version & 1)
+
+
 def _new() -> int:
-    return int.from_bytes(os.urandom(8), "little")
+    """Return a random even number."""
+    return int.from_bytes(os.urandom(8), "little") & ~1
+
+
+def _random(count: int) -> bytes:
+    """Return random even numbers of 8 bytes."""
+    content = bytearray(os.urandom(count * 8))
+    lowest = 0 if sys.byteorder == "little" else 7
+    content[lowest::8] = bytes(byte & 0xFE for byte in content[lowest::8])
+    return bytes(content)
+
+
+_ALL: weakref.WeakSet[Versions] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for versions in list(_ALL):
+        versions._forget_writers()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -373,9 +373,7 @@ def test_a_server_that_does_not_respond_is_an_error_that_names_it() -> None:
 # -- queries -------------------------------------------------------------------------------------------
 
 
-def test_clearing_the_cache_of_queries_warns_once_without_an_application() -> None:
-    with pytest.warns(MigrationWarning, match="caches no query results"):
-        QueryOptimizer().clear_cache()
+def test_clearing_the_cache_of_queries_works_without_an_application() -> None:
     silently(QueryOptimizer().clear_cache)
 
 

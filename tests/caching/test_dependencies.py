@@ -470,6 +470,16 @@ class TestDeclared:
             declared(depends)
 
 
+def test_a_value_is_not_kept_while_a_table_that_it_depends_on_is_written(cache: Any) -> None:
+    count = cache.counted(depends=declared([Table("yarn")]), tracks_tables=lambda: True)
+    versions = cache.invalidation.versions
+    versions.of(["yarn"])
+    versions.begin_writing(["yarn"])
+    assert [count(), count()] == [1, 2]
+    versions.end_writing(["yarn"])
+    assert [count(), count()] == [3, 3]
+
+
 class TestThreads:
     """Reads of other threads and tasks."""
 

@@ -274,14 +274,14 @@ priced, set_rate = make()
 def test_no_value_outlives_the_versions_that_it_was_invalidated_by(host: Host) -> None:
     host.run("frame(1)")
     host.run("perf.cache.invalidate(tag='orders')")
-    (host.state / "versions-2").unlink()
+    (host.state / "versions-3").unlink()
     host.run("frame(1)")
     assert host.loads == ["1", "1"]
 
 
 def test_nothing_is_shared_between_processes_that_do_not_share_their_versions(host: Host) -> None:
     host.state.mkdir(mode=0o700)
-    (host.state / "versions-2").write_bytes(b"of another program")
+    (host.state / "versions-3").write_bytes(b"of another program")
     host.run("frame(1)")
     host.run("perf.cache.invalidate(tag='orders')")
     host.run("frame(1)")

@@ -10,7 +10,16 @@ import pytest
 
 from flask_knitperf.core.clock import Clock
 from flask_knitperf.storage.atomic_files import Disk
-from flask_knitperf.storage.versions import EPOCH, FILE, SLOTS, Versions
+from flask_knitperf.storage.versions import (
+    ABANDONED_S,
+    EPOCH,
+    EVERY_KEY,
+    FILE,
+    SLOTS,
+    Versions,
+    is_being_written,
+    slot,
+)
 
 
 def shared(folder: Path | None, **more: Any) -> Versions:
@@ -219,3 +228,108 @@ def test_of_two_threads_that_come_at_once_one_opens_the_file(tmp_path: Path) -> 
     second = Turn()
     versions._opening = second  # type: ignore[assignment]
     assert versions._open() is second.opened
+
+
+# -- changes that take a while --------------------------------------------------------------------------
+
+
+def test_a_version_is_odd_while_its_thing_is_changed_and_another_one_afterwards(
+    tmp_path: Path,
+) -> None:
+    writer, reader = shared(tmp_path), shared(tmp_path)
+    seen = [reader.of(["yarn"])[1]]
+    writer.begin_writing(["yarn"])
+    seen.append(reader.of(["yarn"])[1])
+    writer.end_writing(["yarn"])
+    seen.append(reader.of(["yarn"])[1])
+    assert [is_being_written(version) for version in seen] == [False, True, False]
+    assert len(set(seen)) == 3
+
+
+def test_the_first_versions_are_not_being_written(tmp_path: Path) -> None:
+    assert not any(map(is_being_written, shared(tmp_path).words[:SLOTS]))
+    assert not any(map(is_being_written, shared(None).words[:SLOTS]))
+
+
+def test_a_version_stays_odd_until_the_last_thread_has_ended(tmp_path: Path) -> None:
+    versions = shared(tmp_path)
+    versions.of([])
+    versions.begin_writing(["yarn"])
+    versions.begin_writing(["yarn", "style"])
+    versions.end_writing(["yarn"])
+    assert is_being_written(versions.of(["yarn"])[1])
+    versions.changed(["yarn"])  # by a third one
+    assert is_being_written(versions.of(["yarn"])[1])
+    versions.end_writing(["yarn", "style"])
+    assert not any(map(is_being_written, versions.of(["yarn", "style"])))
+
+
+def test_an_end_without_a_start_changes_the_version_alone(tmp_path: Path) -> None:
+    versions = shared(tmp_path)
+    before = versions.of(["yarn"])
+    versions.end_writing(["yarn"])
+    versions.begin_writing(["yarn"])
+    versions.end_writing(["yarn"])
+    assert versions.of(["yarn"]) != before and not is_being_written(versions.of(["yarn"])[1])
+
+
+def test_all_keys_can_be_written_at_once(tmp_path: Path) -> None:
+    versions = shared(tmp_path)
+    before = versions.of(["yarn"])
+    versions.begin_writing([EVERY_KEY])
+    assert is_being_written(versions.of([])[0])
+    versions.end_writing([EVERY_KEY])
+    assert versions.of(["yarn"])[0] != before[0] and versions.of(["yarn"])[1] == before[1]
+
+
+def test_a_change_of_a_killed_writer_ends_after_half_a_minute(tmp_path: Path) -> None:
+    time = Time()
+    child = os.fork()
+    if not child:
+        writer = shared(tmp_path)
+        writer.of([])
+        writer.begin_writing(["yarn"])
+        os._exit(0)
+    os.waitpid(child, 0)
+    reader, place = shared(tmp_path, clock=time.clock()), slot("yarn")
+    reader.settle_abandoned([place])
+    killed = reader.words[place]
+    time.passed += ABANDONED_S - 0.1
+    reader.settle_abandoned([place])
+    assert reader.words[place] == killed and is_being_written(killed)
+    time.passed += 0.2
+    reader.settle_abandoned([place])
+    assert not is_being_written(reader.words[place])
+
+
+def test_changes_that_follow_one_another_are_not_taken_for_an_abandoned_one(
+    tmp_path: Path,
+) -> None:
+    time = Time()
+    reader, writer, place = shared(tmp_path, clock=time.clock()), shared(tmp_path), slot("yarn")
+    reader.of([])
+    for _ in range(5):
+        writer.begin_writing(["yarn"])
+        reader.settle_abandoned([place])
+        time.passed += ABANDONED_S * 0.6
+        reader.settle_abandoned([place])
+        assert is_being_written(reader.words[place])
+        writer.end_writing(["yarn"])
+
+
+def test_a_forked_child_does_not_go_on_with_the_changes_of_its_parent(tmp_path: Path) -> None:
+    versions = shared(tmp_path)
+    versions.of([])
+    versions.begin_writing(["yarn"])
+    child = os.fork()
+    if not child:
+        versions.begin_writing(["yarn"])
+        versions.end_writing(["yarn"])
+        os._exit(0 if not is_being_written(versions.of(["yarn"])[1]) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_without_a_subscriber_no_change_is_marked(tmp_path: Path) -> None:
+    shared(tmp_path).begin_writing(["yarn"])
+    shared(tmp_path).end_writing(["yarn"])
+    assert list(tmp_path.iterdir()) == []

@@ -16,15 +16,15 @@ import itertools
 import logging
 import weakref
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ...core.code_locations import call_from
 from ...core.errors import KnitPerfError
-from ...core.host_exceptions import raise_if_of_host
+from .connection_writes import ConnectionWrites
 from .fastpath import UNCOMPARABLE, CountingCursorBase, ExecutorBase, PendingRows
 from .fingerprint import as_text
 from .request_queries import QUERY_COUNTER
+from .transactions import PREPARED_ENDS, end_prepared, track_tables, transaction
 from .written_tables import WRITTEN_TABLES
 
 log = logging.getLogger("flask_knitperf")
@@ -162,13 +162,13 @@ def _end(
         statement = (plain and _sent_by_psycopg2(statement, real)) or as_text(statement, real)
     database = connection._database
     if error is not None:
-        WRITTEN_TABLES.on_error(statement)
+        WRITTEN_TABLES.on_error(statement, connection._writes)
         if execution is not None:
             failure = type(error).__name__
             QUERY_COUNTER.try_end(execution, statement, database, result=failure)
         return None
     if WRITTEN_TABLES.has_subscribers:
-        _track_tables(connection, statement)
+        track_tables(connection, statement)
     if execution is None:
         return None
     if name != "execute":
@@ -215,16 +215,17 @@ class TimedConnection(ExecutorBase):
         database: number of the database.
     """
 
-    __slots__ = ("__weakref__", "_database", "_real", "_uncommitted")
+    __slots__ = ("__weakref__", "_database", "_real", "_writes")
     _counter = QUERY_COUNTER
     _database: int
     _real: Any
-    _uncommitted: set[str]
+    _writes: ConnectionWrites
 
     def __init__(self, connection: Any, database: int) -> None:
         object.__setattr__(self, "_real", connection)
         object.__setattr__(self, "_database", database)
-        object.__setattr__(self, "_uncommitted", set())  # tables that are written but not committed
+        writes = WRITTEN_TABLES.writes(is_new=WRITTEN_TABLES.has_subscribers)
+        object.__setattr__(self, "_writes", writes)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # isinstance reports the driver's type
@@ -233,7 +234,9 @@ class TimedConnection(ExecutorBase):
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._real, name)
         if name == "transaction":
-            return functools.partial(_transaction, self, attribute)
+            return functools.partial(transaction, self, attribute)
+        if name in PREPARED_ENDS:
+            return functools.partial(end_prepared, self, attribute)
         return attribute
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -249,24 +252,26 @@ class TimedConnection(ExecutorBase):
         return _enter(self, self._real)
 
     def __exit__(self, *failure: Any) -> Any:
+        WRITTEN_TABLES.before_end(self._writes)
         try:
             return call_from(1, self._real.__exit__, failure, {})
         finally:
-            WRITTEN_TABLES.on_commit(self._uncommitted)
+            WRITTEN_TABLES.on_end(self._writes)
 
     def commit(self, *args: Any, **kwargs: Any) -> Any:
         """Commit the transaction."""
+        WRITTEN_TABLES.before_end(self._writes)
         try:
             return call_from(1, self._real.commit, args, kwargs)
         finally:
-            WRITTEN_TABLES.on_commit(self._uncommitted)
+            WRITTEN_TABLES.on_end(self._writes)
 
     def rollback(self, *args: Any, **kwargs: Any) -> Any:
         """Roll the transaction back."""
         try:
             return call_from(1, self._real.rollback, args, kwargs)
         finally:
-            WRITTEN_TABLES.on_commit(self._uncommitted)
+            WRITTEN_TABLES.on_end(self._writes)
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Create a cursor."""
@@ -307,39 +312,6 @@ class CallableTimedConnection(TimedConnection):
 def _is_named(cursor: Any) -> bool:
     """Return whether a cursor is one on the server (psycopg2)."""
     return bool(getattr(cursor, "name", None)) and hasattr(cursor, "itersize")
-
-
-@contextmanager
-def _transaction(
-    connection: TimedConnection, begin: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
-    """Open a transaction of psycopg, which commits at its end."""
-    try:
-        with begin(*args, **kwargs) as transaction:
-            yield transaction
-    finally:
-        WRITTEN_TABLES.on_commit(connection._uncommitted)
-
-
-def _track_tables(connection: TimedConnection, statement: Any) -> None:
-    """Publish the tables that a statement has written. Never raises."""
-    try:
-        uncommitted = connection._uncommitted
-        earlier = set(uncommitted)
-        WRITTEN_TABLES.on_execute(statement, uncommitted)
-        if uncommitted and _is_idle(connection._real):  # the statement has committed them
-            uncommitted.clear()
-            WRITTEN_TABLES.on_commit(earlier)
-    except Exception as error:
-        raise_if_of_host(error)
-        log.exception("flask_knitperf: versions of tables failed; the statement was sent")
-
-
-def _is_idle(real: Any) -> bool:
-    """Return whether a connection of SQLite or psycopg has no transaction, as in autocommit mode."""
-    if getattr(real, "in_transaction", None) is False:
-        return True
-    return getattr(getattr(real, "info", None), "transaction_status", None) == 0
 
 
 def _reason_not_timed(connection: Any) -> str:

@@ -22,6 +22,7 @@ from ...core.errors import KnitPerfError
 from ...core.host_exceptions import SuppressOwn, raise_if_of_host
 from ...core.locks import create_lock
 from ...recording.recorder import Recorder
+from .connection_writes import ALL_TABLES, ConnectionWrites
 from .dbapi import TimedCursor, new_database
 from .fastpath import EngineListenerBase
 from .pool import PoolListener
@@ -33,7 +34,7 @@ log = logging.getLogger("flask_knitperf")
 _LISTENERS: weakref.WeakKeyDictionary[Any, EngineListener] = weakref.WeakKeyDictionary()
 _LOCK = create_lock()
 _UNCOMMITTED = "_knitperf_changed"
-"""Key in ``Connection.info`` of the tables that are written but not committed."""
+"""Key in ``Connection.info`` of its :class:`.ConnectionWrites`."""
 _ENDS = ("do_commit", "do_commit_twophase", "do_rollback", "do_rollback_twophase")
 """Methods of a dialect that end a transaction."""
 
@@ -44,12 +45,16 @@ class EngineListener(EngineListenerBase):
     Args:
         engine: an ``Engine``, or the ``sync_engine`` of an async one.
         pool: listener of its pool.
+
+    Attributes:
+        database: number of the engine's database.
     """
 
     def __init__(self, engine: Any, pool: PoolListener) -> None:
         from .fetch_strategies import count_rows
 
-        super().__init__(QUERY_COUNTER, new_database(), TimedCursor, count_rows)
+        self.database = new_database()
+        super().__init__(QUERY_COUNTER, self.database, TimedCursor, count_rows)
         self._engine = weakref.ref(engine)  # weak: listening must not keep the engine alive
         self.pool = pool
         self._original_ends: dict[str, Any] = {}
@@ -57,6 +62,12 @@ class EngineListener(EngineListenerBase):
             ("before_cursor_execute", self.before, True),
             ("after_cursor_execute", self.after, False),
             ("handle_error", self._on_error, False),
+        )
+        self._tracking = (
+            ("begin", self._on_begin),
+            ("begin_twophase", self._on_begin),
+            ("before_cursor_execute", self._before_execute),
+            ("after_cursor_execute", self._on_execute),
         )
 
     def install(self) -> None:
@@ -76,11 +87,13 @@ class EngineListener(EngineListenerBase):
         engine = self._engine()
         if engine is None or event.contains(engine, "after_cursor_execute", self._on_execute):
             return
-        event.listen(engine, "after_cursor_execute", self._on_execute)
+        for name, listener in self._tracking:
+            event.listen(engine, name, listener)
         dialect = engine.dialect
         for name in _ENDS:  # there is no event after a commit
             self._original_ends[name] = vars(dialect).get(name)
-            setattr(dialect, name, _publishing(getattr(dialect, name)))
+            publishing = _publishing(getattr(dialect, name), is_prepared="twophase" in name)
+            setattr(dialect, name, publishing)
 
     def uninstall(self) -> None:
         """Remove the listeners."""
@@ -91,22 +104,37 @@ class EngineListener(EngineListenerBase):
             if event.contains(engine, name, listener):
                 event.remove(engine, name, listener)
         if engine is not None and event.contains(engine, "after_cursor_execute", self._on_execute):
-            event.remove(engine, "after_cursor_execute", self._on_execute)
+            for name, tracker in self._tracking:
+                event.remove(engine, name, tracker)
             for name, original in self._original_ends.items():
                 delattr(engine.dialect, name)
                 if original is not None:
                     setattr(engine.dialect, name, original)
 
-    def _on_execute(self, connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    @staticmethod
+    def _on_begin(connection: Any, *_: Any) -> None:
+        with SuppressOwn(Exception):
+            writes_of(connection, is_new=True)
+
+    @staticmethod
+    def _before_execute(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         try:
-            WRITTEN_TABLES.on_execute(statement, connection.info.setdefault(_UNCOMMITTED, set()))
+            WRITTEN_TABLES.before_execute(statement, writes_of(connection))
+        except Exception as error:
+            raise_if_of_host(error)
+            log.exception("flask_knitperf: versions of tables failed; the statement is sent")
+
+    @staticmethod
+    def _on_execute(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        try:
+            WRITTEN_TABLES.on_execute(statement, writes_of(connection))
         except Exception as error:
             raise_if_of_host(error)
             log.exception("flask_knitperf: versions of tables failed; the statement was sent")
 
     def _on_error(self, failure: Any) -> None:
         if failure.statement is not None:
-            WRITTEN_TABLES.on_error(failure.statement)
+            WRITTEN_TABLES.on_error(failure.statement, _tracked_writes(failure.connection))
         context = failure.execution_context
         execution = getattr(context, "_knitperf_execution", None)
         if execution is not None:
@@ -117,26 +145,54 @@ class EngineListener(EngineListenerBase):
             )  # fmt: skip
 
 
-def _publishing(commit: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a dialect's commit or rollback that publishes the tables its transaction has written."""
+def _publishing(end: Callable[..., Any], *, is_prepared: bool) -> Callable[..., Any]:
+    """Return a dialect's commit or rollback that publishes the tables its transaction has written.
 
-    @functools.wraps(commit)
-    def committed(connection: Any, *args: Any, **kwargs: Any) -> Any:
+    Args:
+        end: the method of the dialect.
+        is_prepared: whether it may end a transaction that another connection has prepared.
+    """
+
+    @functools.wraps(end)
+    def published(connection: Any, *args: Any, **kwargs: Any) -> Any:
+        writes = _tracked_writes(connection)
+        if writes is None:
+            return end(connection, *args, **kwargs)
+        if is_prepared and not writes.tables:
+            writes.tables.add(ALL_TABLES)
+        WRITTEN_TABLES.before_end(writes)
         try:
-            return commit(connection, *args, **kwargs)
+            return end(connection, *args, **kwargs)
         finally:
-            WRITTEN_TABLES.on_commit(_uncommitted(connection))
+            WRITTEN_TABLES.on_end(writes)
 
-    return committed
+    return published
 
 
-def _uncommitted(connection: Any) -> set[str]:
-    """Return the tables that a connection has written but not committed."""
-    try:
-        uncommitted: set[str] = connection.info.get(_UNCOMMITTED, set())
-    except NotImplementedError:  # the first connection of an engine, before it is in the pool
-        return set()
-    return uncommitted
+def writes_of(connection: Any, *, is_new: bool = False) -> ConnectionWrites:
+    """Return the writes of a connection.
+
+    Args:
+        connection: of SQLAlchemy, or of its pool.
+        is_new: whether its transaction has only begun, so that it has written nothing before.
+
+    Raises:
+        NotImplementedError: it is not in the pool yet.
+    """
+    info = connection.info
+    writes: ConnectionWrites | None = info.get(_UNCOMMITTED)
+    if writes is None:
+        writes = info.setdefault(_UNCOMMITTED, WRITTEN_TABLES.writes(is_new=is_new))
+    return writes
+
+
+def _tracked_writes(connection: Any) -> ConnectionWrites | None:
+    """Return the writes of a connection, ``None`` if they are not tracked. Never raises."""
+    if connection is None or not WRITTEN_TABLES.has_subscribers:
+        return None
+    with SuppressOwn(Exception):  # the first connection of an engine is not in the pool yet
+        return writes_of(connection)
+    return None
 
 
 def _listeners() -> list[EngineListener]:
@@ -196,6 +252,16 @@ def uninstrument(engine: Any) -> None:
         listener.uninstall()
         if not shared:
             listener.pool.uninstall()
+
+
+def listener_of(engine: Any) -> EngineListener | None:
+    """Return the listener of an engine, or of the one whose options it differs in; else ``None``."""
+    while engine is not None:
+        listener = _LISTENERS.get(engine)
+        if listener is not None:
+            return listener
+        engine = getattr(engine, "_proxied", None)
+    return None
 
 
 def instrumented_engines() -> list[Any]:

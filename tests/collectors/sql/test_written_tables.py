@@ -14,14 +14,15 @@ import pytest
 import sqlalchemy as sa
 
 from flask_knitperf.collectors.sql import sqlalchemy
+from flask_knitperf.collectors.sql.connection_writes import ALL_TABLES, SCHEMA
 from flask_knitperf.collectors.sql.dbapi import wrap_connect
 from flask_knitperf.collectors.sql.written_tables import (
-    ALL_TABLES,
     WRITTEN_TABLES,
+    effects_of,
     names,
     written,
 )
-from flask_knitperf.storage.versions import Versions
+from flask_knitperf.storage.versions import Versions, is_being_written
 from tests.conftest import Mill
 
 QUERY = "SELECT name FROM yarn WHERE id = ?"
@@ -58,10 +59,13 @@ INSERT = "INSERT INTO yarn (name) VALUES ('a')"
         ("REFRESH MATERIALIZED VIEW m", ALL_TABLES),
         ("DELETE y FROM yarn y JOIN s", ALL_TABLES),
         ("select 1; drop table yarn", ALL_TABLES),
+        ("SELECT * INTO log FROM yarn", ALL_TABLES),
+        ("PREPARE TRANSACTION 'x'", ALL_TABLES),
         ("commit", ALL_TABLES),
         # nothing
         ("SELECT * FROM yarn FOR UPDATE", ""),
         ("SELECT 'insert into yarn; delete from yarn'", ""),
+        ("SELECT a FROM yarn WHERE b = 'into'", ""),
         ("WITH n AS (SELECT 1) SELECT * FROM n", ""),
         ("PRAGMA foreign_keys = 1", ""),
         ("SET search_path TO a", ""),
@@ -204,6 +208,108 @@ def test_engines_instrumented_before_the_first_subscription_publish_too(
     engine.dispose()
 
 
+@pytest.mark.parametrize("more", [(), ("SELECT 1",)])
+def test_a_transaction_that_was_open_before_tracking_began_publishes_everything(
+    quiet: Mill, engine: sa.Engine, more: tuple[str, ...]
+) -> None:
+    unsubscribe_all()
+    with quiet.app.app_context(), engine.connect() as connection:
+        connection.execute(sa.text(INSERT))
+        quiet.perf.queries.table_versions(QUERY)
+        before = quiet.perf.queries.table_versions(QUERY)
+        for statement in more:
+            connection.execute(sa.text(statement))
+        connection.commit()
+        assert quiet.perf.queries.table_versions(QUERY) != before
+
+
+def test_a_commit_of_a_prepared_transaction_publishes_everything(
+    version: Callable[[], Any],
+) -> None:
+    before = version()
+    writes = WRITTEN_TABLES.writes(is_new=True)
+    WRITTEN_TABLES.on_execute("COMMIT PREPARED 'elsewhere'", writes)
+    assert version() != before and not writes.tables
+
+
+def test_a_connection_that_is_lost_in_a_statement_leaves_no_mark(
+    version: Callable[[], Any],
+) -> None:
+    writes = WRITTEN_TABLES.writes(is_new=True)
+    WRITTEN_TABLES.before_execute(INSERT, writes)
+    assert any(map(is_being_written, version()))
+    del writes
+    assert not any(map(is_being_written, version()))
+
+
+def test_a_script_stops_no_cache_while_it_runs_but_while_it_is_committed(
+    version: Callable[[], Any],
+) -> None:
+    writes = WRITTEN_TABLES.writes(is_new=True)
+    WRITTEN_TABLES.before_execute("CALL refresh()", writes)
+    assert not any(map(is_being_written, version()))
+    WRITTEN_TABLES.on_execute("CALL refresh()", writes)
+    WRITTEN_TABLES.before_end(writes)
+    assert any(map(is_being_written, version()))
+    WRITTEN_TABLES.on_end(writes)
+    assert not any(map(is_being_written, version()))
+
+
+def test_a_forked_child_leaves_the_marks_of_its_parent(version: Callable[[], Any]) -> None:
+    writes = WRITTEN_TABLES.writes(is_new=True)
+    WRITTEN_TABLES.before_execute(INSERT, writes)
+    ended: list[Any] = []
+    writes.end, writes.process = ended.append, writes.process + 1
+    del writes
+    assert not ended
+
+
+def test_a_savepoint_of_a_driver_publishes_and_keeps_what_is_not_committed(
+    version: Callable[[], Any],
+) -> None:
+    writes = WRITTEN_TABLES.writes(is_new=True)
+    WRITTEN_TABLES.on_execute(INSERT, writes)
+    WRITTEN_TABLES.before_end(writes)
+    WRITTEN_TABLES.on_savepoint(writes)
+    assert writes.tables == {"yarn"} and not any(map(is_being_written, version()))
+
+
+@pytest.mark.parametrize(
+    ("statement", "isolation", "settings", "temporary"),
+    [
+        ("SELECT 1", False, False, False), ("INSERT INTO yarn VALUES (1)", False, False, False),
+        ("SAVEPOINT a", False, False, False), ("PRAGMA main.table_info(yarn)", False, False, False),
+        ("SET search_path TO a", False, True, False), ("RESET ALL", False, True, False),
+        ("SELECT set_config('a.b', 'c', true)", False, True, False),
+        ("USE other", False, True, False), ("ATTACH 'a.db' AS a", False, True, False),
+        ("PRAGMA read_uncommitted = 1", False, True, False), ("CALL f()", False, True, False),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE", True, False, False),
+        ("SET TRANSACTION SNAPSHOT 'x'", True, True, False),
+        ("CREATE TEMP TABLE yarn (a int)", False, True, True),
+        ("CREATE LOCAL TEMPORARY VIEW v AS SELECT 1", False, True, True),
+        ("SELECT 1 INTO TEMP yarn", False, False, True),
+        ("CREATE TABLE temperature (a int)", False, True, False),
+    ],
+)  # fmt: skip
+def test_effects_on_the_session_are_parsed_from_the_text(
+    statement: str, isolation: bool, settings: bool, temporary: bool
+) -> None:
+    assert effects_of(statement).session == (isolation, settings, temporary)
+
+
+@pytest.mark.parametrize(
+    ("statement", "defines"),
+    [
+        ("CREATE VIEW v AS SELECT 1", True), ("ALTER TABLE yarn ADD b int", True),
+        ("DROP TABLE yarn", True), ("GRANT SELECT ON yarn TO a", True), ("CALL f()", True),
+        ("CREATE TEMPORARY TABLE yarn (a int)", False), ("TRUNCATE yarn", False),
+        ("UPDATE yarn SET a = 1", False), ("SELECT 1", False),
+    ],
+)  # fmt: skip
+def test_a_change_of_the_schema_is_parsed_from_the_text(statement: str, defines: bool) -> None:
+    assert (SCHEMA in effects_of(statement).tables) is defines
+
+
 # -- connections -------------------------------------------------------------------------------------
 
 
@@ -284,6 +390,27 @@ def test_a_failure_of_ours_does_not_prevent_a_statement(
     with engine.begin() as transaction:
         transaction.execute(sa.text(INSERT))
     assert caplog.text.count("versions of tables failed") == 2
+    with closing(sqlite3.connect(path)) as plain:
+        assert plain.execute("SELECT count(*) FROM yarn").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("name", ["_publish", "_begin", "_end"])
+def test_a_failure_of_ours_does_not_prevent_a_commit(
+    version: Callable[[], Any], path: Path, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:  # fmt: skip
+    def fail(*_: Any) -> None:
+        raise RuntimeError("ours")
+
+    with closing(sqlite(path)) as connection, engine.connect() as alchemy:
+        connection.execute(INSERT)
+        with monkeypatch.context() as patched:
+            patched.setattr(WRITTEN_TABLES, name, fail)
+            connection.commit()
+        alchemy.execute(sa.text(INSERT))
+        with monkeypatch.context() as patched:
+            patched.setattr(WRITTEN_TABLES, name, fail)
+            alchemy.commit()
     with closing(sqlite3.connect(path)) as plain:
         assert plain.execute("SELECT count(*) FROM yarn").fetchone() == (2,)
 
