@@ -170,7 +170,7 @@ class FunctionWatch:
             stores = self._check(kind, result)
         if not stores:
             self._refuse(kind, result)
-        outcome, digests = self.simulation.call(key, began, ended, stores=stores), self._digests
+        outcome, digests = self.simulation.call(key, began, ended, stores), self._digests
         if digests is None or not outcome:
             return
         hash_of = digests.of_hit if outcome <= HIT_IN_ALL else digests.of_load
