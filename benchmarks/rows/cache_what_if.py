@@ -5,7 +5,8 @@ one call in thirty raises. *Exact*: hits and saved seconds of every TTL, against
 that TTL. *Stale*: the values of keys change at random times; the true share of stale hits is that of all
 results, and the interval that of those which were hashed. *Cost*: CPU time that the watch adds to a call
 of a profiled function within a request, in blocks with and without it that alternate, hashing left out;
-the time of hashing as a share of the time of the function.
+the time of hashing as a share of the time of the function, with the milliseconds that its first results
+have in advance.
 """
 
 from __future__ import annotations
@@ -155,10 +156,10 @@ def _versions(trace: list[Call], seed: int) -> Iterator[int]:
 
 def _judge_staleness(outcome: Outcome, calls: int, seeds: int) -> None:
     inside = intervals = 0
-    widest_error, spent, total, lines = 0.0, 0, 0, []
+    hashing, lines = 0.0, []
     for keys in KEYS:
         for took_ms in TOOK_MS:
-            errors, within, judged, hashed = [], 0, 0, 0
+            errors, within, judged, hashed, spent, total = [], 0, 0, 0, 0, 0
             for seed in range(seeds):
                 trace = _trace(keys, calls, seed, took_ms / 1000)
                 truth, watch = Simulation(), _watch(seed)
@@ -182,7 +183,7 @@ def _judge_staleness(outcome: Outcome, calls: int, seeds: int) -> None:
                     hashed += row.compared
                     errors.append(abs(share - real))
             inside, intervals = inside + within, intervals + judged
-            widest_error = max([widest_error, *errors])
+            hashing = max(hashing, spent / total)
             if errors:
                 lines.append((
                     f"{keys:,}", f"{took_ms:g} ms", f"{hashed / judged:,.0f}", f"{within} of {judged}",
@@ -193,8 +194,8 @@ def _judge_staleness(outcome: Outcome, calls: int, seeds: int) -> None:
         f"≥ {MIN_IN_INTERVAL:.0%}", f"{inside / intervals:.1%}", inside / intervals >= MIN_IN_INTERVAL,
     )  # fmt: skip
     outcome.judge(
-        "cache_what_if.hashing", "time of hashing results, of that of the functions",
-        f"≤ {SHARE:.1%}", f"{spent / total:.2%}", spent / total <= SHARE * 1.02,
+        "cache_what_if.hashing", "time of hashing results, of that of the function, the worst of "
+        f"{len(KEYS) * len(TOOK_MS)}", f"≤ {SHARE:.1%}", f"{hashing:.2%}", hashing <= SHARE * 1.02,
     )  # fmt: skip
     heads = ("keys", "call", "compared, mean", "in the interval", "points off, mean", "most")
     outcome.grids.append(Grid("Share of stale hits", heads, tuple(lines)))

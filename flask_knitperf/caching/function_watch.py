@@ -102,9 +102,8 @@ class FunctionWatch:
         self._kinds: dict[type, bool] = {}  # whether results of a type can be cached
         self._has_values = False
         self._lock = create_lock()  # guards the obstacles
-        self._obstacles: dict[
-            Obstacle, None
-        ] = {}  # of the function, in the order of their detection
+        # of the function, in the order of their detection
+        self._obstacles: dict[Obstacle, None] = {}
         self._refused: dict[Obstacle, int] = {}  # calls whose results cannot be cached
         self._unkeyed = 0
         self._is_stopped = False  # since computing its keys takes too long
@@ -131,10 +130,10 @@ class FunctionWatch:
         except TypeError as error:  # the function will refuse the arguments too
             raise_if_of_host(error)
             return None
-        if self._routing:
-            key = key, self._observer.routing(self._routing)
         if key not in self._entries and size_of_key(key) > _MAX_KEY_BYTES:
             key = self._shortened(key)
+        if self._routing:
+            key = key, self._observer.routing(self._routing)
         self._calls = calls = self._calls + 1
         return key, None if calls < self._observe_at else self._observe(calls)
 
@@ -170,7 +169,7 @@ class FunctionWatch:
             stores = self._check(kind, result)
         if not stores:
             self._refuse(kind, result)
-        outcome, digests = self.simulation.call(key, began, ended, stores=stores), self._digests
+        outcome, digests = self.simulation.call(key, began, ended, stores), self._digests
         if digests is None or not outcome:
             return
         hash_of = digests.of_hit if outcome <= HIT_IN_ALL else digests.of_load
@@ -216,7 +215,7 @@ class FunctionWatch:
         routing = observed.routing
         if routing.issubset(self._routing):
             return key
-        call = key[0] if self._routing and isinstance(key, tuple) else key
+        call = _without_routing(key)
         self._routing = tuple(sorted(routing.union(self._routing)))
         return call, self._observer.routing(self._routing)
 
@@ -291,7 +290,7 @@ class FunctionWatch:
         while gone:
             numbers.add(gone.popleft())
         if numbers:
-            self.simulation.discard(lambda key, _: _instance_of(key, self._routing) in numbers)
+            self.simulation.discard(lambda key, _: _instance_of(key) in numbers)
         self.simulation.forget(now)
 
     def start_comparisons(self) -> None:
@@ -301,8 +300,13 @@ class FunctionWatch:
             self._digests.start_comparisons()
 
 
-def _instance_of(key: Any, routing: tuple[str, ...]) -> Hashable:
+def _without_routing(key: Any) -> Any:
+    """Return the key of a call, without the routing data that may stand behind it."""
+    return key[0] if len(key) == 2 and type(key[0]) is tuple else key
+
+
+def _instance_of(key: Any) -> Hashable:
     """Return the number of the instance in the key of a method's call."""
-    call = key[0] if routing and isinstance(key[0], tuple) else key
+    call = _without_routing(key)
     number: Hashable = call[0] if call else None
     return number

@@ -32,23 +32,20 @@ MIN_HASH_NS = 20_000
 """Time that the first result is expected to take."""
 LOAD_SPREAD = 4
 """Number of expected hashes that must be saved up for every load to be hashed."""
-MAX_SAVED_LOADS = 16
-"""Number of expected hashes that are saved up for loads at most; the rest is for hits."""
 HIT_SPREAD = 16
 """The same for every hit. A single one takes little of that, so that a hit is drawn as probably soon
 after another one as late after it."""
+MAX_SAVED_LOADS = 16
+"""Number of expected hashes that are saved up for loads at most; the rest is for hits."""
 _REMEMBERED = 4  # hashes of which the expected time is about the mean
 _COMPARE_NS = 5_000  # of comparing the digest in all caches
 _NS_PER_PART = 700  # of an encoded value
 _NS_PER_BYTE = 1  # of text, and of the cells of arrays
 _NS_PER_PICKLED_BYTE = 8
-_SET, _FROZENSET = pickle.EMPTY_SET, pickle.FROZENSET
 _NS_PER_OBJECT = 200  # of a cell that is a Python object
-
-
+_SET, _FROZENSET = pickle.EMPTY_SET, pickle.FROZENSET
 _SCALARS = frozenset({
-    decimal.Decimal, uuid.UUID, dt.date, dt.datetime, dt.time, dt.timedelta,
-    dt.timezone,
+    decimal.Decimal, uuid.UUID, dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone,
 })  # fmt: skip
 _NS_BY_TYPE: dict[Any, int] = {
     str: _NS_PER_BYTE, bytes: _NS_PER_BYTE, bytearray: _NS_PER_BYTE, list: _NS_PER_PART,

@@ -134,7 +134,7 @@ class Simulation:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def call(self, key: Hashable, began: int, ended: int, *, stores: bool = True) -> int:
+    def call(self, key: Hashable, began: int, ended: int, stores: bool = True) -> int:
         """Look a call up in every cache, and store it where it was missed.
 
         Args:

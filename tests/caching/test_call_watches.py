@@ -131,6 +131,25 @@ def test_routing_data_that_a_function_reads_is_a_part_of_its_key(mill: Any, time
     assert row["options"][-1]["hits"] == 58 and row["options"][-1]["stale"] == 0
 
 
+def test_routing_data_that_is_read_late_is_a_part_of_the_key_from_then_on(
+    mill: Any, time: Any
+) -> None:
+    @mill.perf.profile
+    def page(number: int = 0) -> str:
+        time.pass_(1)
+        return flask.request.path if number == 1 else str(flask.request.method)
+
+    @mill.perf.profile
+    def bare() -> str:
+        time.pass_(1)
+        return flask.request.path
+
+    serve(mill, lambda: [*(page(n) for n in (0, 0, 1, 1, 0, 0)), bare(), bare()][:0])
+    rows = rows_of(mill)
+    assert mill.session.recorder.failures == {}
+    assert sorted(row["judged"] for row in rows.values()) == [2, 6]
+
+
 def test_the_request_has_its_class_again_after_an_observed_call(mill: Any) -> None:
     classes: list[type] = []
 
