@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.clock import NS_PER_S
 from ..core.locks import create_reentrant_lock
@@ -22,6 +22,7 @@ from ..metrics.catalogue import (
     CACHE_MAX_BYTES,
     CACHE_MISMATCH,
     CACHE_REFUSAL,
+    CACHE_SERVER,
     MAX_NAMESPACES,
     OBSERVED_CACHE,
     OBSERVED_LOAD,
@@ -38,6 +39,9 @@ from .observed import ObservedCache, PolledCache
 from .refusals import Refusals
 from .region import Entry, Region
 from .store import Store
+
+if TYPE_CHECKING:
+    from .server.level import ServerLevel
 
 MAX_SHARE = 1 / 500
 """Share of a core that publication may take: a cache with many entries publishes less often."""
@@ -68,12 +72,15 @@ class CachePublisher:
         regions: returns the regions of the cache.
         store: keeps their entries.
         observed: returns the observed caches of the application itself.
+        server: that hosts share, ``None`` without one.
     """
 
     def __init__(
         self, recorder: Recorder, regions: Callable[[], Iterable[Region]], store: Store,
         observed: Callable[[], Iterable[ObservedCache | PolledCache]] = tuple,
+        server: ServerLevel | None = None,
     ) -> None:  # fmt: skip
+        self._server = server
         self._recorder, self._regions, self._store = recorder, regions, store
         self._observed = observed
         # reentrant: a finalizer of the host, or a signal handler, may close the session meanwhile
@@ -112,8 +119,27 @@ class CachePublisher:
                 for observation in self._counted(name, increase)
             ]
             self._recorder.emit([
-                *observations, *self._sized(sizes), *self._observed_counts()
+                *observations, *self._sized(sizes), *self._observed_counts(), *self._server_counts()
             ])  # fmt: skip
+            if self._server is not None:
+                self._degrade(self._server.lost)
+
+    def _degrade(self, reason: str) -> None:
+        """Have the report state why the server is not used."""
+        degraded = self._recorder.worker.degraded
+        if reason:
+            degraded["cache server"] = reason
+        else:
+            degraded.pop("cache server", None)
+
+    def _server_counts(self) -> Iterator[Observation]:
+        """Yield the observations of the round trips to the server."""
+        series = self._recorder.series
+        for event, (count, ns) in ({} if self._server is None else self._server.take()).items():
+            if count:
+                yield series(CACHE_SERVER, event), 1, float(ns)
+            if count > 1:  # the first carries the sum, these only the count
+                yield series(CACHE_SERVER, event), count - 1, 0.0
 
     def _name(self, namespace: str) -> str:
         """Return the name under which a namespace is counted."""

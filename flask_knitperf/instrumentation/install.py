@@ -63,7 +63,13 @@ def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
         root_frames=(Flask.wsgi_app.__code__, StreamedBody.__next__.__code__),
         is_async=async_detector(app),
         is_websocket=websocket_detector(app),
+        secret_key=lambda: _of(application, _secret_key, b""),
     )
+
+
+def _secret_key(app: Flask) -> bytes:
+    key = app.secret_key or b""
+    return key.encode("utf-8", "surrogatepass") if isinstance(key, str) else bytes(key)
 
 
 def _of(application: Callable[[], Flask | None], read: Callable[[Flask], T], gone: T) -> T:

@@ -173,6 +173,18 @@ class CacheEvent(StrEnum):
     EVICTED = "evicted"  # a value that was removed for want of room
 
 
+class ServerEvent(StrEnum):
+    """Round trips to the server that hosts share, by their outcome."""
+
+    HIT = "hit"  # a value was taken from it
+    MISS = "miss"  # a look-up without a value
+    REJECTED = "rejected"  # a value that is unsigned, damaged, or in another format
+    STORED = "stored"
+    REFUSED = "refused"  # a write that it refused, as a full server does
+    FAILURE = "failure"  # no answer in time
+    INVALIDATION = "invalidation"
+
+
 CACHE_MISSES = (
     CacheEvent.COLD, CacheEvent.CAPACITY, CacheEvent.EXPIRED, CacheEvent.INVALIDATED, CacheEvent.EARLY,
 )  # fmt: skip
@@ -274,6 +286,9 @@ CACHE_MAPPED_BYTES = Meter(
 )  # fmt: skip
 # bytes that all values of a worker may take
 CACHE_MAX_BYTES = Meter("cache.cache_max_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
+
+# round trips to the server that hosts share
+CACHE_SERVER = Meter("cache.server", Kind.COUNTER, "ns", ("event",), 10)
 
 ALL_KEYS = ""  # pattern of events that concern all keys of a cache
 # events of caches that the application has itself, by the pattern of their keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.units import count, duration, number, percent
+from ..core.units import NONE, count, duration, number, percent
 from ..metrics.instruments import OTHER
 
 if TYPE_CHECKING:
@@ -47,6 +47,27 @@ def worth(total: CacheFigures) -> str:
         f"{answered}. Loading took {loaded}; without the cache it would have taken {saved} more, so "
         f"{percent(total['saved_share'])} of that time is saved."
     )
+
+
+def server_figures(document: CacheReport) -> list[tuple[str, str]]:
+    """Return the use of the server that hosts share, by name; nothing if it was not used."""
+    server = document["server"]
+    if server is None:
+        return []
+    lookups = server["hits"] + server["misses"] + server["rejected"]
+    trips = lookups + sum(
+        server[name] for name in ("stored", "refused", "failures", "invalidations")
+    )
+    return [
+        ("Look-ups", number(lookups)),
+        ("Hit rate", percent(server["hits"] / lookups if lookups else None)),
+        ("Stored", number(server["stored"])),
+        ("Invalidations", number(server["invalidations"])),
+        ("Mean wait", duration(server["waited_s"] / trips * 1000) if trips else NONE),
+        ("Failed", number(server["failures"])),
+        *([("Refused: full", number(server["refused"]))] if server["refused"] else []),
+        *([("Foreign values", number(server["rejected"]))] if server["rejected"] else []),
+    ]
 
 
 def missed(total: CacheFigures) -> list[tuple[str, int, float]]:

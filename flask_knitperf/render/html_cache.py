@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent
 from . import Values
-from .cache_text import MISSES, evicted, missed, more_namespaces, worth
+from .cache_text import MISSES, evicted, missed, more_namespaces, server_figures, worth
 from .html_times import period
 from .wording import mb
 
@@ -57,6 +57,7 @@ def cache(document: CacheReport) -> Values:
             for row in document["workers"]
         ],
         "evicted": evicted(total),
+        "server": server_figures(document),
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number, percent
-from .cache_text import evicted, missed, more_namespaces, nothing, worth
+from .cache_text import evicted, missed, more_namespaces, nothing, server_figures, worth
 from .layout import Section, document, table, wrap
 from .wording import mb, period
 
@@ -41,6 +41,9 @@ def cache(report: CacheReport, width: int = 80) -> str:
             ("namespace", "reason", "results"),
             ((row["namespace"], row["reason"], number(row["count"])) for row in report["refusals"]),
             width, flexible=(0, 1),
+        )),
+        Section("CACHE SERVER", table(
+            ("figure", "value"), server_figures(report), width,
         )),
         Section("ROOM", _room(report, width)),
     ))  # fmt: skip

@@ -28,6 +28,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
@@ -43,6 +44,16 @@ NOTICED_S = 3.0  # until every worker has noticed the file; housekeepers check o
 _SIZE = (SLOTS + 2) * 8  # the slots, the epoch, then the time at which the file was created
 
 
+class OtherHosts(Protocol):
+    """Publishes bumps to other hosts. Its methods never raise."""
+
+    def announce(self, slots: tuple[int, ...]) -> dict[int, int]:
+        """Note bumps that are about to be made; return their marks."""
+
+    def publish(self, marks: dict[int, int]) -> None:
+        """Publish bumps that were made."""
+
+
 class Versions:
     """Versions of one application's keys.
 
@@ -50,6 +61,9 @@ class Versions:
         locate: returns the directory that all processes share, ``None`` without one.
         disk: file operations.
         clock: time.
+
+    Attributes:
+        other_hosts: publishes bumps to other hosts, ``None`` without any.
     """
 
     def __init__(
@@ -60,11 +74,12 @@ class Versions:
         self._shared = False
         self._from = 0.0
         self._opening = create_lock()
+        self.other_hosts: OtherHosts | None = None
 
     @property
     def subscribed(self) -> bool:
         """Whether any process reads versions."""
-        return self._slots is not None or self._exists()
+        return self._slots is not None or self.other_hosts is not None or self._exists()
 
     @property
     def shared(self) -> bool:
@@ -107,6 +122,18 @@ class Versions:
         self._bump((0,))
 
     def _bump(self, slots: Iterable[int]) -> None:
+        others = self.other_hosts
+        if others is None:
+            self.apply(slots)
+            return
+        slots = tuple(slots)
+        # before the bump: no value of the server is taken from then until they are published
+        marks = others.announce(slots)
+        self.apply(slots)
+        others.publish(marks)
+
+    def apply(self, slots: Iterable[int]) -> None:
+        """Bump the versions of some slots on this host alone."""
         words = self._open()
         for index in slots:
             words[index] = _new()

@@ -1,0 +1,193 @@
+"""Invalidation on the server: generations by slot, as the versions of a host, in one string.
+
+::
+
+    number of the server's run      40 bytes
+    generations                     8 random bytes for each slot of :mod:`...storage.versions`
+    generation of the whole         8 random bytes, changed with each of the others
+
+An invalidation writes new random bytes; a value is valid while the generations that were taken before
+its load are still there. They are never counted, so those of a server that was flushed or restarted
+cannot meet former ones. A string from another run of the server is not valid: a restored backup, or a
+replica that became the primary, may lack invalidations.
+
+Each host compares the string with its copy (:mod:`.host_view`) and moves its own versions where they
+differ, so an invalidation reaches the values that its processes hold. First the versions are moved, then
+the copy is: a process that dies in between invalidates twice.
+
+A server that is full refuses to write. Removing is still possible then, and a string that is missing
+invalidates everything on all hosts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ...core.host_exceptions import raise_if_of_host
+from ...storage.versions import EPOCH, SLOTS, Versions
+from .connection import RUN_ID_BYTES, Command, Connections, ServerRefused
+from .host_view import HostView
+
+ALL = 0
+MANY = 64
+"""Number of slots beyond which everything is invalidated instead."""
+_BYTES = RUN_ID_BYTES + 8 * (SLOTS + 1)
+
+
+class Answer(NamedTuple):
+    """Answer to a look-up.
+
+    Attributes:
+        message: the value, ``None`` if there is none.
+        left_ms: milliseconds until the server removes it, negative if it does not.
+        generations: of the requested slots; ``None`` if the server has none of this run.
+    """
+
+    message: bytes | None
+    left_ms: int
+    generations: dict[int, int] | None
+
+
+class Generations:
+    """Generations of one application on the server.
+
+    Args:
+        connections: to the server.
+        view: the state of this host.
+        versions: those of the host, which are moved.
+        key: name of the string.
+    """
+
+    def __init__(
+        self, connections: Connections, view: HostView, versions: Versions, key: bytes
+    ) -> None:  # fmt: skip
+        self._connections, self._view, self._versions, self.key = connections, view, versions, key
+
+    # -- look-ups ------------------------------------------------------------------------------------
+
+    def look_up(self, name: bytes, slots: Sequence[int]) -> Answer:
+        """Return a value and current generations, in one round trip.
+
+        Raises:
+            ServerUnavailable: no answer within the deadline.
+            ServerRefused: the answer is an error.
+        """
+        run, (message, left_ms, header, *words) = self._connections.run([
+            ("GET", name), ("PTTL", name), self._header(), *map(self._word, slots)
+        ])  # fmt: skip
+        if header != run or any(len(word) != 8 for word in words):
+            return Answer(message, left_ms, None)
+        return Answer(message, left_ms, dict(zip(slots, map(_number, words), strict=True)))
+
+    def of(self, slots: Sequence[int]) -> dict[int, int]:
+        """Return current generations, none if the server has none of this run.
+
+        Raises:
+            ServerUnavailable: no answer within the deadline.
+            ServerRefused: the answer is an error.
+        """
+        run, (header, *words) = self._connections.run([self._header(), *map(self._word, slots)])
+        if header != run or any(len(word) != 8 for word in words):
+            return {}
+        return dict(zip(slots, map(_number, words), strict=True))
+
+    # -- invalidation --------------------------------------------------------------------------------
+
+    def push(self, marks: dict[int, int]) -> None:
+        """Invalidate slots on the server; the versions of this host have been moved before.
+
+        Args:
+            marks: those of :meth:`.HostView.note_unsent`.
+
+        Raises:
+            ServerUnavailable: no answer within the deadline.
+            ServerRefused: the answer is an error.
+        """
+        if ALL in marks or len(marks) > MANY:
+            self._take_over(self._create())
+        else:
+            try:
+                self._move(sorted(marks))
+            except (
+                ServerRefused
+            ) as error:  # full: other hosts find no generations, and drop everything
+                raise_if_of_host(error)
+                self._connections.run([("DEL", self.key)])
+        self._view.note_sent(marks)
+
+    def _move(self, slots: list[int]) -> None:
+        new = {index: os.urandom(8) for index in (*slots, EPOCH)}
+        places = list(new)
+        run, (header, *answers) = self._connections.run([
+            self._header(), *map(self._word, places),
+            *(("SETRANGE", self.key, _offset(index), word) for index, word in new.items()),
+        ])  # fmt: skip
+        if header != run:  # it was flushed, or has generations of another run
+            self._take_over(self._create())
+            return
+        words = self._view.words
+        former = answers[: len(places)]
+        if all(words[index] == _number(word) for index, word in zip(places, former, strict=True)):
+            # no other host has moved them since: nothing is left to be invalidated here
+            for index, word in new.items():
+                words[index] = _number(word)
+
+    def _create(self) -> bytes:
+        """Write new generations, so that no value on the server is valid; return the string."""
+        run, _ = self._connections.run([("EXISTS", self.key)])
+        content = run + os.urandom(_BYTES - RUN_ID_BYTES)
+        self._connections.run([("SET", self.key, content)])
+        return content
+
+    # -- comparison ----------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Send invalidations that the server lacks, and take over those of other hosts.
+
+        Raises:
+            ServerUnavailable: no answer within the deadline.
+            ServerRefused: the answer is an error.
+        """
+        marks = self._view.unsent()
+        if marks:
+            self._versions.apply(marks)  # the process that noted them may have died before it did
+            self.push(marks)
+        try:
+            run, (header, epoch) = self._connections.run([self._header(), self._word(EPOCH)])
+        except ServerRefused as error:
+            raise_if_of_host(error)
+            if "WRONGTYPE" not in str(error):
+                raise
+            self._take_over(self._create())
+            return
+        if header != run or len(epoch) != 8:
+            self._take_over(self._create())
+        elif _number(epoch) != self._view.words[EPOCH]:
+            run, (content,) = self._connections.run([("GET", self.key)])
+            is_whole = content is not None and len(content) == _BYTES
+            is_ours = is_whole and content[:RUN_ID_BYTES] == run
+            self._take_over(content if is_ours else self._create())
+
+    def _take_over(self, content: bytes) -> None:
+        words = memoryview(content[RUN_ID_BYTES:]).cast("Q")
+        changed = self._view.changed(words)
+        is_all = self._view.is_new or ALL in changed or len(changed) > MANY
+        if changed or is_all:
+            self._versions.apply((ALL,) if is_all else changed)
+        self._view.take_over(words, changed)
+
+    def _header(self) -> Command:
+        return ("GETRANGE", self.key, 0, RUN_ID_BYTES - 1)
+
+    def _word(self, index: int) -> Command:
+        return ("GETRANGE", self.key, _offset(index), _offset(index) + 7)
+
+
+def _offset(index: int) -> int:
+    return RUN_ID_BYTES + 8 * index
+
+
+def _number(word: bytes) -> int:
+    return memoryview(word).cast("Q")[0]
