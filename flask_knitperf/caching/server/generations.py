@@ -3,8 +3,8 @@
 ::
 
     number of the server's run      40 bytes
+    generations of chunks           8 random bytes for each 64 slots, changed with each of theirs
     generations                     8 random bytes for each slot of :mod:`...storage.versions`
-    generation of the whole         8 random bytes, changed with each of the others
 
 An invalidation writes new random bytes; a value is valid while the generations that were taken before
 its load are still there. They are never counted, so those of a server that was flushed or restarted
@@ -26,14 +26,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...core.host_exceptions import raise_if_of_host
-from ...storage.versions import EPOCH, SLOTS, Versions
+from ...storage.versions import SLOTS, Versions
 from .connection import RUN_ID_BYTES, Command, Connections, ServerRefused
-from .host_view import HostView
+from .host_view import CHUNK, CHUNKS, EPOCHS, WORDS, HostView
 
 ALL = 0
 MANY = 64
 """Number of slots beyond which everything is invalidated instead."""
-_BYTES = RUN_ID_BYTES + 8 * (SLOTS + 1)
+MANY_CHUNKS = 16
+"""Number of chunks beyond which the whole string is fetched."""
+_BYTES = RUN_ID_BYTES + 8 * WORDS
 
 
 class Answer(NamedTuple):
@@ -67,16 +69,24 @@ class Generations:
 
     # -- look-ups ------------------------------------------------------------------------------------
 
-    def look_up(self, name: bytes, slots: Sequence[int]) -> Answer:
+    def look_up(self, name: bytes, slots: Sequence[int], max_bytes: int) -> Answer:
         """Return a value and current generations, in one round trip.
+
+        Args:
+            name: of the value.
+            slots: those whose generations are returned.
+            max_bytes: bound of the value; a larger one counts as missing.
 
         Raises:
             ServerUnavailable: no answer within the deadline.
             ServerRefused: the answer is an error.
         """
         run, (message, left_ms, header, *words) = self._connections.run([
-            ("GET", name), ("PTTL", name), self._header(), *map(self._word, slots)
+            ("GETRANGE", name, 0, max_bytes), ("PTTL", name), self._header(),
+            *map(self._word, slots),
         ])  # fmt: skip
+        if not 0 < len(message) <= max_bytes:
+            message = None
         if header != run or any(len(word) != 8 for word in words):
             return Answer(message, left_ms, None)
         return Answer(message, left_ms, dict(zip(slots, map(_number, words), strict=True)))
@@ -96,7 +106,10 @@ class Generations:
     # -- invalidation --------------------------------------------------------------------------------
 
     def push(self, marks: dict[int, int]) -> None:
-        """Invalidate slots on the server; the versions of this host have been moved before.
+        """Invalidate slots on the server, and on this host once more.
+
+        The versions of this host were moved before, so that it does not wait for the server. What its
+        other threads and processes took from the server since then may be the former value.
 
         Args:
             marks: those of :meth:`.HostView.note_unsent`.
@@ -115,24 +128,23 @@ class Generations:
             ) as error:  # full: other hosts find no generations, and drop everything
                 raise_if_of_host(error)
                 self._connections.run([("DEL", self.key)])
+        self._versions.apply(marks)
         self._view.note_sent(marks)
 
     def _move(self, slots: list[int]) -> None:
-        new = {index: os.urandom(8) for index in (*slots, EPOCH)}
-        places = list(new)
+        chunks = sorted({EPOCHS + index // CHUNK for index in slots})
+        new = {index: os.urandom(8) for index in (*slots, *chunks)}
         run, (header, *answers) = self._connections.run([
-            self._header(), *map(self._word, places),
+            self._header(), *map(self._word, new),
             *(("SETRANGE", self.key, _offset(index), word) for index, word in new.items()),
         ])  # fmt: skip
         if header != run:  # it was flushed, or has generations of another run
             self._take_over(self._create())
             return
-        words = self._view.words
-        former = answers[: len(places)]
-        if all(words[index] == _number(word) for index, word in zip(places, former, strict=True)):
+        words, former = self._view.words, answers[: len(new)]
+        if all(words[index] == _number(word) for index, word in zip(new, former, strict=True)):
             # no other host has moved them since: nothing is left to be invalidated here
-            for index, word in new.items():
-                words[index] = _number(word)
+            self._view.take_over({index: _number(word) for index, word in new.items()})
 
     def _create(self) -> bytes:
         """Write new generations, so that no value on the server is valid; return the string."""
@@ -155,28 +167,52 @@ class Generations:
             self._versions.apply(marks)  # the process that noted them may have died before it did
             self.push(marks)
         try:
-            run, (header, epoch) = self._connections.run([self._header(), self._word(EPOCH)])
+            content = self._changes()
         except ServerRefused as error:
             raise_if_of_host(error)
             if "WRONGTYPE" not in str(error):
                 raise
+            content = None
+        if content is None:
             self._take_over(self._create())
-            return
-        if header != run or len(epoch) != 8:
-            self._take_over(self._create())
-        elif _number(epoch) != self._view.words[EPOCH]:
-            run, (content,) = self._connections.run([("GET", self.key)])
-            is_whole = content is not None and len(content) == _BYTES
-            is_ours = is_whole and content[:RUN_ID_BYTES] == run
-            self._take_over(content if is_ours else self._create())
+
+    def _changes(self) -> bytes | None:
+        """Take over what has changed; return ``None`` if the server has no generations of this run."""
+        run, (head,) = self._connections.run([("GETRANGE", self.key, 0, _offset(0) - 1)])
+        if len(head) != _offset(0) or head[:RUN_ID_BYTES] != run:
+            return None
+        chunks = self._view.changed(EPOCHS, memoryview(head[RUN_ID_BYTES:]).cast("Q"))
+        if len(chunks) > MANY_CHUNKS:
+            _, (content,) = self._connections.run([("GET", self.key)])
+            if content is None or len(content) != _BYTES or content[:RUN_ID_BYTES] != run:
+                return None
+            self._take_over(content)
+        elif chunks:
+            firsts = [(index - EPOCHS) * CHUNK for index in chunks]
+            _, parts = self._connections.run([
+                ("GETRANGE", self.key, _offset(first), _offset(first + CHUNK) - 1) for first in firsts
+            ])  # fmt: skip
+            if any(len(part) != 8 * CHUNK for part in parts):  # flushed in between
+                return None
+            changed: dict[int, int] = {}
+            for first, part in zip(firsts, parts, strict=True):
+                changed |= self._view.changed(first, memoryview(part).cast("Q"))
+            self._apply(changed | chunks)
+        return head  # type: ignore[no-any-return]
 
     def _take_over(self, content: bytes) -> None:
         words = memoryview(content[RUN_ID_BYTES:]).cast("Q")
-        changed = self._view.changed(words)
-        is_all = self._view.is_new or ALL in changed or len(changed) > MANY
-        if changed or is_all:
-            self._versions.apply((ALL,) if is_all else changed)
-        self._view.take_over(words, changed)
+        changed = self._view.changed(0, words[CHUNKS:])
+        self._apply(changed | self._view.changed(EPOCHS, words[:CHUNKS]))
+
+    def _apply(self, changed: dict[int, int]) -> None:
+        """Move the versions of this host, then take the generations over, those of chunks last."""
+        slots = [index for index in changed if index < SLOTS]
+        if self._view.is_new or ALL in changed or len(slots) > MANY:
+            self._versions.apply((ALL,))
+        elif slots:
+            self._versions.apply(slots)
+        self._view.take_over(changed)
 
     def _header(self) -> Command:
         return ("GETRANGE", self.key, 0, RUN_ID_BYTES - 1)
@@ -186,7 +222,9 @@ class Generations:
 
 
 def _offset(index: int) -> int:
-    return RUN_ID_BYTES + 8 * index
+    """Return the place of a generation in the string."""
+    word = index - EPOCHS if index >= EPOCHS else CHUNKS + index
+    return RUN_ID_BYTES + 8 * word
 
 
 def _number(word: bytes) -> int:

@@ -21,14 +21,21 @@ from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import create_lock
 from ...storage.atomic_files import Disk
 from ...storage.runs import prepare
-from ...storage.versions import EPOCH, SLOTS
+from ...storage.versions import SLOTS
 
 FILE = "server-versions-1"
-_UNSENT = EPOCH + 1  # first word of the invalidations to be sent
-_MARK = _UNSENT + SLOTS  # not 0 while there are any
-_SYNCED = _MARK + 1
+CHUNK = 64
+"""Slots of one chunk, of which only those are fetched that have changed."""
+CHUNKS = SLOTS // CHUNK
+EPOCHS = SLOTS
+"""First word of the generations of whole chunks."""
+WORDS = SLOTS + CHUNKS
+"""Number of generations, those of chunks included."""
+_UNSENT = WORDS  # first word of the invalidations to be sent
+_NOTHING_UNSENT = bytes(8 * SLOTS)
+_SYNCED = _UNSENT + SLOTS
 _EXPIRED = _SYNCED + 1
-_WORDS = _EXPIRED + 1
+_ALL_WORDS = _EXPIRED + 1
 _CONTENT = bytes(8 * _EXPIRED) + b"\1" * 8
 """Content of a new file: what the host has loaded before is to be expired once."""
 
@@ -50,7 +57,7 @@ class HostView:
 
     @property
     def words(self) -> memoryview:
-        """The state by word: the generations by slot, then that of the whole at :data:`EPOCH`."""
+        """The state by word: the generations by slot, then those of chunks from :data:`EPOCHS`."""
         mapped = self._mapped
         if mapped is None:
             with self._opening:
@@ -59,42 +66,47 @@ class HostView:
 
     def generations(self) -> memoryview:
         """Return a copy of the generations, to be taken before a load."""
-        return memoryview(self.words[: EPOCH + 1].tobytes()).cast("Q")
+        return memoryview(self.words[:WORDS].tobytes()).cast("Q")
 
-    def changed(self, words: memoryview) -> list[int]:
-        """Return the slots whose generations on the server are others than those of the host."""
-        known = self.words[:SLOTS].tolist()
-        return [
-            index
-            for index, (word, own) in enumerate(zip(words[:SLOTS].tolist(), known, strict=True))
-            if word != own
-        ]
+    def changed(self, first: int, words: memoryview) -> dict[int, int]:
+        """Return the generations of the server that are others than those of the host, by index.
 
-    def take_over(self, words: memoryview, slots: Iterable[int]) -> None:
-        """Note generations of the server; everything that depends on the former ones is invalid."""
-        mapped = self.words
-        for index in slots:
-            mapped[index] = words[index]
-        mapped[EPOCH] = words[EPOCH]  # last: a process that dies before leaves them to be compared
+        Args:
+            first: index of the first one.
+            words: those of the server.
+        """
+        known = self.words[first : first + len(words)].tolist()
+        pairs = enumerate(zip(words.tolist(), known, strict=True), first)
+        return {index: word for index, (word, own) in pairs if word != own}
+
+    def take_over(self, generations: dict[int, int]) -> None:
+        """Note generations of the server; everything that depends on the former ones is invalid.
+
+        Args:
+            generations: by index, those of chunks last: a process that dies before leaves them to be
+                compared.
+        """
+        words = self.words
+        for index, word in generations.items():
+            words[index] = word
 
     @property
     def is_new(self) -> bool:
         """Whether this host has never compared its generations with those of the server."""
-        return self.words[EPOCH] == 0
+        return self.words[EPOCHS] == 0
 
     # -- invalidations to be sent --------------------------------------------------------------------
 
     @property
     def has_unsent(self) -> bool:
         """Whether the server lacks an invalidation of this host."""
-        return self.words[_MARK] != 0
+        return self.words[_UNSENT : _UNSENT + SLOTS].tobytes() != _NOTHING_UNSENT
 
     def note_unsent(self, slots: Iterable[int]) -> dict[int, int]:
         """Note invalidations that the server does not have yet; return their marks."""
         words, marks = self.words, {}
         for index in slots:
             marks[index] = words[_UNSENT + index] = _random()
-        words[_MARK] = _random()
         return marks
 
     def unsent(self) -> dict[int, int]:
@@ -107,16 +119,9 @@ class HostView:
     def note_sent(self, marks: dict[int, int]) -> None:
         """Note that the server has some invalidations, unless they were marked again since."""
         words = self.words
-        mark = words[_MARK]
-        for index, sent in marks.items():
-            if words[_UNSENT + index] == sent:
+        for index, mark in marks.items():
+            if words[_UNSENT + index] == mark:
                 words[_UNSENT + index] = 0
-        if mark and not any(words[_UNSENT : _UNSENT + SLOTS].tolist()) and words[_MARK] == mark:
-            words[_MARK] = 0
-            if any(
-                words[_UNSENT : _UNSENT + SLOTS].tolist()
-            ):  # marked by another process meanwhile
-                words[_MARK] = _random()
 
     # -- times ---------------------------------------------------------------------------------------
 
@@ -153,7 +158,7 @@ class HostView:
                 return self._map_file(folder / FILE)
             except (OSError, ValueError, StateError) as error:  # disk full, or another owner
                 raise_if_of_host(error)
-        own = mmap.mmap(-1, _WORDS * 8)
+        own = mmap.mmap(-1, _ALL_WORDS * 8)
         own[:] = _CONTENT
         return own
 
@@ -163,7 +168,7 @@ class HostView:
             self._disk.create_once(path, _CONTENT)
         descriptor = os.open(path, os.O_RDWR)
         try:
-            return mmap.mmap(descriptor, _WORDS * 8)  # ValueError where the file is shorter
+            return mmap.mmap(descriptor, _ALL_WORDS * 8)  # ValueError where the file is shorter
         finally:
             os.close(descriptor)
 

@@ -41,6 +41,8 @@ MAX_KEPT_S = 86_400.0
 """Seconds that the server keeps a value without a ttl."""
 REFUSED_PAUSE_S = 10.0
 """Seconds without writes after the server has refused one, as one that is full does."""
+MAX_FACTS = 65_536
+"""Bytes of a message beside its value."""
 FORMAT = 1
 
 
@@ -131,6 +133,7 @@ class ServerLevel:
         self._is_off, self.clock, self.wall, self._failed = is_off, clock, wall, failed
         self._connections = Connections(url, budget.timeout_s, clock)
         self._view = HostView(state_dir, disk)
+        self._max_message = budget.max_bytes + MAX_FACTS
         self._generations: Generations | None = None
         self._key = self._prefix = b""
         self._watcher: Watcher | None = None
@@ -187,6 +190,8 @@ class ServerLevel:
     def close(self) -> None:
         """Stop the watcher and close the connections; later use starts again."""
         with self._starting:
+            if self._is_up and self._view.has_unsent:
+                self.sync()  # nothing else may run on this host to send it
             watcher, self._watcher = self._watcher, None
             self._is_up = False
             self._ready.clear()
@@ -212,7 +217,7 @@ class ServerLevel:
         if not self._ready.is_set():
             self._ready.wait(self.budget.timeout_s)
             self._ready.set()  # others do not wait once more
-            self._expire_old()
+            self.expire_old()
         return self._is_up and not self._view.has_unsent
 
     def generations(self) -> memoryview | None:
@@ -269,13 +274,14 @@ class ServerLevel:
             raise_if_of_host(error)
             self._count(ServerEvent.FAILURE, began)
             self._lose(str(error))
-        self._expire_old()
+        self.expire_old()
         self._ready.set()
         return self._is_up
 
-    def _expire_old(self) -> None:
-        """Expire what this host has loaded, once it may lack invalidations of the whole budget."""
-        if self._view.age(self.clock()) > self.budget.stale_s and self._view.claim_expiry():
+    def expire_old(self) -> None:
+        """Expire what this host has loaded before it lacks invalidations for longer than the budget."""
+        latest = self.budget.stale_s - POLL_S  # it is called as often as that
+        if self._view.age(self.clock()) > latest and self._view.claim_expiry():
             self._versions.apply((ALL,))
 
     # -- values --------------------------------------------------------------------------------------
@@ -296,7 +302,7 @@ class ServerLevel:
         assert self._generations is not None
         began, event = self.clock(), ServerEvent.FAILURE
         try:
-            answer = self._generations.look_up(name, slots)
+            answer = self._generations.look_up(name, slots, self._max_message)
             event = ServerEvent.MISS
             if answer.message is None or answer.generations is None:
                 return None
@@ -358,6 +364,9 @@ class ServerLevel:
         began, event = self.clock(), ServerEvent.FAILURE
         try:
             message = sealed(self._key, name, facts, value)
+            if len(message) > self._max_message:
+                event = ServerEvent.REFUSED
+                return False
             self._connections.run([
                 ("SET", name, message, "PX", kept_ms), *([("DEL", lease)] if lease else [])
             ])  # fmt: skip
@@ -430,6 +439,9 @@ class ServerLevel:
             event = ServerEvent.INVALIDATION
         except (ServerUnavailable, ServerRefused) as error:
             raise_if_of_host(error)
+            self._view.note_unsent(
+                marks
+            )  # another process may have taken its mark for an older one
             self._lose(str(error))
         finally:
             self._count(event, began)

@@ -121,7 +121,11 @@ class Watcher:
     def _wait(self, seconds: float) -> None:
         """Wait for a time, a report of the server, or the end."""
         if self._tracking is None:
-            self._stopping.wait(seconds)
+            until = self._level.clock() + seconds
+            while (left := until - self._level.clock()) > 0:
+                if self._stopping.wait(min(left, POLL_S)):
+                    return
+                self._level.expire_old()
             return
         if self._stopping.is_set():
             return
