@@ -127,7 +127,7 @@ class FunctionCache:
         return ServerSharing(
             self.region, self._store, self._invalidation, host.server,
             self._digests(host.identity_of_hosts), self._slots, always=bool(self.options.share),
-            max_wait_s=MAX_WAIT_S, clock=self._clock, refresh_time=self._admission.refresh_time,
+            clock=self._clock, refresh_time=self._admission.refresh_time,
         )  # fmt: skip
 
     def use(self, words: memoryview) -> None:

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("flask_knitperf")
 MIN_LOAD_S = 0.005
 """Load time from which values are shared: a round trip takes a good part of a millisecond."""
-MIN_LEASE_S, MAX_LEASE_S = 1.0, 10.0
-"""Time after which another host loads if the one that loads does not end, in seconds."""
+LEASE_LOADS = 3
+"""Load times after which another host loads if the one that loads does not end."""
+MIN_LEASE_S, FIRST_LEASE_S, MAX_LEASE_S = 0.2, 2.0, 10.0
+"""Bounds of that time in seconds, and the time itself before the first load."""
 ALONE_S = 10.0
 """Seconds in which a process does not wait for other hosts after a load that gave no value to share."""
 
@@ -52,26 +54,24 @@ class ServerSharing:
         digests: those of keys, equal on all hosts.
         slots: of the versions that each value depends on.
         always: whether values are shared however fast they load.
-        max_wait_s: longest time that a load waits for the one of another host, in seconds.
         clock: returns monotonic time in seconds.
         refresh_time: returns the time from which one call loads a value again, of the time at which it
             expires and the seconds that its load took.
 
     Attributes:
         leases: those that this process holds.
-        max_wait_s: see above.
         clock: see above.
     """
 
     def __init__(
         self, region: Region, store: Store, invalidation: Invalidation,
         level: Callable[[], ServerLevel | None], digests: KeyDigests, slots: tuple[int, ...], *,
-        always: bool, max_wait_s: float, clock: Callable[[], float],
+        always: bool, clock: Callable[[], float],
         refresh_time: Callable[[float, float], float],
     ) -> None:  # fmt: skip
         self._region, self._store, self._invalidation = region, store, invalidation
         self._level, self._digests, self._always = level, digests, always
-        self.max_wait_s, self.clock, self._refresh_time = max_wait_s, clock, refresh_time
+        self.clock, self._refresh_time = clock, refresh_time
         self._own_slots = self._usual_slots = slots
         self._is_possible = True
         self._latest_s: float | None = None  # of the latest load
@@ -109,8 +109,9 @@ class ServerSharing:
     @property
     def lease_s(self) -> float:
         """Seconds after which another host loads if the one that loads does not end."""
-        expected = MAX_LEASE_S / 3 if self._latest_s is None else self._latest_s
-        return max(MIN_LEASE_S, min(3 * expected, MAX_LEASE_S))
+        if self._latest_s is None:
+            return FIRST_LEASE_S
+        return max(MIN_LEASE_S, min(LEASE_LOADS * self._latest_s, MAX_LEASE_S))
 
     def _name(self, level: ServerLevel, key: Hashable) -> bytes | None:
         try:
@@ -261,17 +262,21 @@ class ServerFlight:
             keep: writes the value of another host to a file of this one; see :meth:`ServerSharing.find`.
         """
         sharing, level = self._sharing, self._level
-        until, lease = sharing.clock() + sharing.max_wait_s, lease_of(self._name)
+        lease_s, lease = sharing.lease_s, lease_of(self._name)
+        until = sharing.clock() + lease_s
         self.entry = sharing.find(level, self._key, self._name, self._due, keep)
         for pause in pauses():
             if self.entry is not None or not self._waits:
                 return
-            is_claimed = level.claim(lease, sharing.lease_s)
+            is_claimed = level.claim(lease, lease_s)
             if is_claimed:
                 sharing.leases.add(lease)
             elif self._due is not None:
                 self.entry = self._due  # another host loads it already
-            if is_claimed or self.entry is not None or sharing.clock() >= until:
+            if is_claimed or self.entry is not None:
+                return
+            if sharing.clock() >= until:  # it is lost, or slower than usual
+                sharing.note_failed()
                 return
             yield pause
             self.entry = sharing.find(level, self._key, self._name, self._due, keep)

@@ -54,3 +54,12 @@ def failing(style: str) -> str:
     LOADS.append(style)
     time.sleep(LOAD_S)
     raise ValueError(style)
+
+
+NUMBERS = {"n": 0}
+
+
+def number(name: str) -> int:
+    value = NUMBERS[name]
+    time.sleep(LOAD_S)
+    return value

@@ -257,8 +257,7 @@ def test_a_lease_ends_with_the_load(make_mill: MakeMill, shared_valkey: Valkey) 
 def test_a_host_does_not_wait_longer_than_the_lease_of_one_that_died(
     make_mill: MakeMill, loads: list[Any], shared_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "MIN_LEASE_S", 0.1)
-    monkeypatch.setattr(sharing, "MAX_LEASE_S", 0.1)
+    monkeypatch.setattr(sharing, "FIRST_LEASE_S", 0.1)
     one = make_mill("a")
     level, claimed = one.session.cache_server, []
     claim = level.claim
@@ -354,3 +353,52 @@ def test_a_forked_child_has_its_own_connections(
     os.close(read)
     first("z")  # the connections of the parent are still those that they were
     assert counts(one)["failures"] == 0 and counts(one)["stored"] == 2
+
+
+# -- all at once -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_no_host_returns_a_value_from_before_an_invalidation_that_it_has_made(
+    make_mill: MakeMill, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the server is frozen, flushed and filled, and other hosts write the same number."""
+    monkeypatch.setattr(mill_code, "LOAD_S", 0.005)
+    mills = [make_mill(name, valkey.url, KNITPERF_CACHE_TIMEOUT_MS=50.0) for name in "ab"]
+    calls = [cached(mill, mill_code.number, tags=["number"]) for mill in mills]
+    written = [0, 0]  # the latest number whose invalidation has returned, by host
+    stale: list[tuple[int, int, int]] = []
+    ends = time.monotonic() + 6
+    writing = threading.Lock()
+
+    def write(host: int) -> None:
+        while time.monotonic() < ends:
+            with writing:
+                mill_code.NUMBERS["n"] = number = mill_code.NUMBERS["n"] + 1
+            with mills[host].app.app_context():
+                mills[host].perf.cache.invalidate(tag="number")
+            written[host] = max(written[host], number)
+            time.sleep(0.011 + host * 0.003)
+
+    def read(host: int) -> None:
+        while time.monotonic() < ends:
+            least = written[host]
+            value = calls[host]("n")
+            if value < least:
+                stale.append((host, least, value))
+
+    threads = [threading.Thread(target=act, args=(host,)) for host in (0, 1)
+               for act in (write, read, read)]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    for disturb in (
+        valkey.freeze, valkey.thaw, valkey.client.flushall,
+        lambda: valkey.client.config_set("maxmemory", 1),
+        lambda: valkey.client.config_set("maxmemory", 0),
+    ):  # fmt: skip
+        time.sleep(1.0)
+        disturb()
+    for thread in threads:
+        thread.join()
+    assert stale == []
+    assert sum(counts(mill)["hits"] + counts(mill)["stored"] for mill in mills) > 10
