@@ -45,7 +45,7 @@ def served() -> Flask:
         began, _LOADED.seconds = time.perf_counter(), 0.0
         value = numbers[key](key)
         waited = time.perf_counter() - began - _LOADED.seconds
-        return jsonify(**value, waited=waited)
+        return jsonify(**value, waited=waited, pid=os.getpid())
 
     @app.post("/write/<int:key>")
     def write(key: int) -> Any:

@@ -36,7 +36,7 @@ from ..harness.valkey import Valkey
 STALE_S, TIMEOUT_S = 4.0, 0.05
 MAX_WAIT_S = 0.25
 HEALTHY_AGE_S = 1.2
-READERS = 6
+READERS, WORKERS = 6, 2
 DOWN_S = 8.0
 SECRET = "benchmark-secret-0123456789"
 
@@ -53,7 +53,7 @@ def run(quick: bool = False) -> Outcome:
     }  # fmt: skip
     totals: list[Scene] = []
     with _hosts() as (hosts, valkey, folder):
-        _play(hosts, 3.0, lambda: None)  # every worker has loaded its code and every key
+        _warm(hosts)
         for name, event in scenes.items():
             scene = _play(hosts, seconds, lambda event=event: event(valkey, folder))
             scene.back = _is_back(hosts)
@@ -241,7 +241,7 @@ def _hosts() -> Iterator[tuple[list[int], Valkey, Path]]:
             }  # fmt: skip
             started = [
                 Gunicorn(
-                    folder / host, "--workers=2", "--threads=4", config=config,
+                    folder / host, f"--workers={WORKERS}", "--threads=4", config=config,
                     env={"NUMBERS": str(folder / "numbers")},
                     app="benchmarks.harness.hosts_mill:served()",
                 )
@@ -249,6 +249,17 @@ def _hosts() -> Iterator[tuple[list[int], Valkey, Path]]:
             ]  # fmt: skip
             with started[0], started[1]:
                 yield [server.port for server in started], valkey, folder
+
+
+def _warm(hosts: list[int]) -> None:
+    """Have every worker load a value, and so read the code of the application."""
+    for port in hosts:
+        workers: set[int] = set()
+        for _ in range(200):
+            answers = [(Client(port).send("GET", "/read/0") or {}).get("pid", 0) for _ in range(4)]
+            workers.update(answers)
+            if len(workers) >= WORKERS:
+                break
 
 
 class Client:

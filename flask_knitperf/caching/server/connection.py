@@ -77,6 +77,7 @@ class Connections:
         self._lock = create_lock()
         self._idle: list[Any] = []
         self._number = 0  # of open ones
+        self._closed = 0  # number of times that all were closed
         self._options: dict[str, Any] | None = None
         self._addresses = _Addresses()
 
@@ -119,14 +120,17 @@ class Connections:
             ServerUnavailable: it could not be opened within the deadline.
         """
         deadline = self._clock() + self.timeout_s if deadline is None else deadline
-        redis = load_client()
+        connection = None
         try:
             connection = self._new(protocol)
             connection.knitperf_deadline = deadline
             connection.connect()
             connection.knitperf_run = self._run_of(connection)
             return connection
-        except (redis.RedisError, OSError, ValueError, IndexError) as error:
+        except Exception as error:  # what a client raises of an answer that is none may be anything
+            if connection is not None:
+                with SuppressOwn(Exception):
+                    connection.disconnect()
             raise_if_of_host(error)
             raise ServerUnavailable(_reason(error)) from None
 
@@ -148,10 +152,11 @@ class Connections:
                 connection.disconnect()  # of another process: redis-py only closes the descriptor
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close all connections."""
         with self._lock:
             idle, self._idle = self._idle, []
             self._number -= len(idle)
+            self._closed += 1  # those in use are closed when they are given back
         for connection in idle:
             with SuppressOwn(Exception):
                 connection.disconnect()
@@ -167,7 +172,9 @@ class Connections:
                 raise ServerRefused("all connections of this process are in use")
             self._number += 1
         try:
-            return self.open(deadline=deadline), True
+            connection = self.open(deadline=deadline)
+            connection.knitperf_closed = self._closed
+            return connection, True
         except BaseException:
             with self._lock:
                 self._number -= 1
@@ -177,7 +184,8 @@ class Connections:
         with self._lock:
             if connection.pid != os.getpid():  # a fork in the middle
                 return
-            if is_usable and len(self._idle) < MAX_IDLE:
+            is_current = connection.knitperf_closed == self._closed
+            if is_usable and is_current and len(self._idle) < MAX_IDLE:
                 self._idle.append(connection)
                 return
             self._number -= 1
@@ -207,7 +215,7 @@ class Connections:
                 except redis.ResponseError as error:  # the others have to be read too
                     raise_if_of_host(error)
                     refused = refused or _reason(error)
-        except (redis.RedisError, OSError, ValueError) as error:
+        except Exception as error:  # what a client raises of an answer that is none may be anything
             raise_if_of_host(error)
             is_slow = isinstance(error, TimeoutError | redis.TimeoutError)
             kind = ServerUnavailable if is_slow else ServerClosed
@@ -280,7 +288,9 @@ def _reason(error: BaseException) -> str:
         code = str(error).partition(" ")[0]
         kind = type(error).__name__
         return f"it answered {code if code.isalpha() and code.isupper() else kind}"
-    return "it cannot be reached"
+    if isinstance(error, OSError | redis.ConnectionError):
+        return "it cannot be reached"
+    return "its answer cannot be read"
 
 
 # -- deadlines ---------------------------------------------------------------------------------------

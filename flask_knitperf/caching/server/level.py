@@ -274,6 +274,9 @@ class ServerLevel:
             raise_if_of_host(error)
             self._count(ServerEvent.FAILURE, began)
             self._lose(str(error))
+        except Exception as error:  # answers of another server than ours
+            self._failed("cache server", error)
+            self._lose("its answer cannot be read")
         self.expire_old()
         self._ready.set()
         return self._is_up

@@ -74,7 +74,9 @@ class ServerSharing:
         self.clock, self._refresh_time = clock, refresh_time
         self._own_slots = self._usual_slots = slots
         self._is_possible = True
-        self._latest_s: float | None = None  # of the latest load
+        self._typical_s: float | None = (
+            None  # of a load: the latest one, or half of a longer one before
+        )
         self._alone_until = -math.inf
         self.leases: set[bytes] = set()
 
@@ -86,7 +88,7 @@ class ServerSharing:
             due: the entry that is to be replaced although it is still valid.
         """
         level = self._level()
-        is_fast = self._latest_s is not None and self._latest_s < MIN_LOAD_S
+        is_fast = self._typical_s is not None and self._typical_s < MIN_LOAD_S
         if level is None or not self._is_possible or (is_fast and not self._always):
             return None
         if not level.is_ready():
@@ -103,15 +105,15 @@ class ServerSharing:
 
     def forget(self) -> None:
         """Compute the identity again: the code was replaced."""
-        self._is_possible, self._latest_s = True, None
+        self._is_possible, self._typical_s = True, None
         self._digests.forget()
 
     @property
     def lease_s(self) -> float:
         """Seconds after which another host loads if the one that loads does not end."""
-        if self._latest_s is None:
+        if self._typical_s is None:
             return FIRST_LEASE_S
-        return max(MIN_LEASE_S, min(LEASE_LOADS * self._latest_s, MAX_LEASE_S))
+        return max(MIN_LEASE_S, min(LEASE_LOADS * self._typical_s, MAX_LEASE_S))
 
     def _name(self, level: ServerLevel, key: Hashable) -> bytes | None:
         try:
@@ -192,7 +194,7 @@ class ServerSharing:
             generations: those of all slots before the load, ``None`` if the server was not used then.
             content: the value as bytes, if it was written to a file already.
         """
-        self._latest_s = entry.cost
+        self._typical_s = max(entry.cost, (self._typical_s or 0.0) / 2)
         level = self._level()
         if level is None or generations is None or not self._is_possible:
             return False

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.caching.server.connection import Connections, ServerUnavailable
+from flask_knitperf.caching.server import watcher
+from flask_knitperf.caching.server.connection import Connections, ServerRefused, ServerUnavailable
 from flask_knitperf.caching.server.host_view import EPOCHS, HostView
 from flask_knitperf.caching.value_files import pickled
 from flask_knitperf.storage.versions import SLOTS, Versions, slot
 
 from ...waiting import wait_for
 from .conftest import Host, Valkey
+from .test_connection import sockets
 
 BOM = slot("tag:bom")
 MakeHost = Callable[..., Host]
@@ -214,6 +216,57 @@ def test_a_host_that_is_new_invalidates_what_its_files_hold(
     assert versions.words[0] != before
 
 
+def test_what_was_taken_while_an_invalidation_was_sent_is_invalid_when_it_returns(
+    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, seen = make_host("a"), []
+    assert host.level.is_ready()
+    run = host.level._connections.run
+    monkeypatch.setattr(
+        host.level._connections, "run",
+        lambda commands: seen.append(host.versions.words[BOM]) or run(commands),
+    )  # fmt: skip
+    before = host.versions.words[BOM]
+    host.versions.bump(["tag:bom"])
+    assert before not in seen  # it does not wait for the server
+    assert host.versions.words[BOM] not in seen
+
+
+def test_nothing_is_left_open_when_a_level_is_closed(make_host: MakeHost) -> None:
+    before = sockets()
+    host = make_host("a")
+    stored(host)
+    host.level.close()
+    host.level.close()
+    assert sockets() == before
+    stored(host)  # it starts again
+
+
+def test_closing_sends_what_the_server_lacks(make_host: MakeHost) -> None:
+    one, other = make_host("a"), make_host("b")
+    name = stored(one)
+    assert other.level.is_ready()
+    other.level._view.note_unsent((BOM,))
+    other.level.close()
+    assert one.level.find(name, (0, BOM)) is None
+
+
+def test_a_server_without_tracking_is_polled(
+    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "POLL_S", 0.05)
+    monkeypatch.setattr(
+        Connections, "exchange", lambda *_: (_ for _ in ()).throw(ServerRefused("no TRACKING"))
+    )
+    one, other = make_host("a"), make_host("b")
+    assert one.level.is_ready() and other.level.is_ready()
+    assert one.level._watcher is not None and one.level._watcher._tracking is None
+    before = one.versions.words[BOM]
+    other.versions.bump(["tag:bom"])
+    one.time.now = other.time.now = one.time.now + 1000
+    wait_for(lambda: one.versions.words[BOM] != before)
+
+
 # -- a server that loses everything ------------------------------------------------------------------
 
 
@@ -243,9 +296,11 @@ def test_a_server_with_an_old_backup_has_no_valid_value(
     name = stored(host)
     valkey.client.save()
     host.versions.bump(["tag:bom"])
-    valkey.kill()
-    valkey.start()
-    assert valkey.client.exists(name)
+    with host.level._syncing:  # it has not noticed the restart
+        valkey.kill()
+        valkey.start()
+        assert valkey.client.exists(name)
+        assert host.level.find(name, (0, BOM)) is None and not host.level.lost
     assert host.level.sync() and host.level.find(name, (0, BOM)) is None
 
 
@@ -321,6 +376,19 @@ def test_an_invalidation_of_a_process_that_died_is_sent_by_another(
     assert one.level.start() and one.level.sync()
     assert one.versions.words[BOM] != before
     assert other.level.find(name, (0, BOM)) is None
+
+
+def test_nothing_is_read_while_a_process_of_the_host_has_an_invalidation_to_send(
+    make_host: MakeHost, tmp_path: Path
+) -> None:
+    host = make_host("a")
+    name = stored(host)
+    with host.level._syncing:
+        sibling = HostView(lambda: tmp_path / "a")
+        marks = sibling.note_unsent((BOM,))
+        assert host.level.find(name, (0, BOM)) is None
+        sibling.note_sent(marks)
+        assert host.level.find(name, (0, BOM)) is not None
 
 
 def test_what_was_loaded_before_the_loss_expires_after_the_budget(
