@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..caching.registry import Caches
-    from ..caching.server.level import ServerCounts, ServerLevel
+    from ..caching.server.level import ServerLevel
+    from ..caching.server.round_trips import ServerCounts
     from ..runtime.session import Session
     from ..storage.versions import Versions
 

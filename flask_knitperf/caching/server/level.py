@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from ...core.host_exceptions import raise_if_of_host
 from ...core.locks import create_lock, create_reentrant_lock
@@ -32,6 +32,7 @@ from .connection import Connections, ServerRefused, ServerUnavailable
 from .generations import ALL, Answer, Generations
 from .host_view import HostView
 from .message import ForeignValue, derived, opened, sealed
+from .round_trips import RoundTrips, ServerCounts
 from .watcher import POLL_S, Watcher
 
 log = logging.getLogger("flask_knitperf")
@@ -58,39 +59,6 @@ class Budget(NamedTuple):
     timeout_s: float
     stale_s: float
     max_bytes: int
-
-
-class ServerCounts(TypedDict):
-    """Use of the server by this process.
-
-    Attributes:
-        hits: values that were taken from it.
-        misses: look-ups without a value.
-        rejected: values that are not ours: unsigned, damaged, or in another format.
-        stored: values that were written.
-        refused: writes that it has refused, as a full server does.
-        failures: round trips without an answer in time.
-        invalidations: that were written.
-        waited_seconds: total time of all round trips.
-        lost: why it is not used at present, ``None`` while it is.
-    """
-
-    hits: int
-    misses: int
-    rejected: int
-    stored: int
-    refused: int
-    failures: int
-    invalidations: int
-    waited_seconds: float
-    lost: str | None
-
-
-_NAMES = {
-    ServerEvent.HIT: "hits", ServerEvent.MISS: "misses", ServerEvent.REJECTED: "rejected",
-    ServerEvent.STORED: "stored", ServerEvent.REFUSED: "refused", ServerEvent.FAILURE: "failures",
-    ServerEvent.INVALIDATION: "invalidations",
-}  # fmt: skip
 
 
 class RemoteValue(NamedTuple):
@@ -138,13 +106,11 @@ class ServerLevel:
         self._key = self._prefix = b""
         self._watcher: Watcher | None = None
         self._starting = create_reentrant_lock()
-        self._counting = create_lock()
         self._ready = threading.Event()  # set once this process has tried to compare
         self._is_up = False
         self._lost, self._lost_at = "", 0.0
         self._refused_until, self._refused = -math.inf, ""
-        self._counts: dict[ServerEvent, tuple[int, int]] = {}  # number and nanoseconds
-        self._published: dict[ServerEvent, tuple[int, int]] = {}
+        self._round_trips = RoundTrips(clock)
         self._syncing = create_lock()
         _ALL.add(self)
 
@@ -206,7 +172,7 @@ class ServerLevel:
         if watcher is not None:
             watcher.forget()
         self._connections.forget()
-        self._counts, self._published = {}, {}
+        self._round_trips = RoundTrips(self.clock)
 
     # -- what is known of the server -----------------------------------------------------------------
 
@@ -272,7 +238,7 @@ class ServerLevel:
             self._lost, self._is_up = "", True
         except (ServerUnavailable, ServerRefused) as error:
             raise_if_of_host(error)
-            self._count(ServerEvent.FAILURE, began)
+            self._round_trips.count(ServerEvent.FAILURE, began)
             self._lose(str(error))
         except Exception as error:  # answers of another server than ours
             self._failed("cache server", error)
@@ -327,7 +293,7 @@ class ServerLevel:
         except (ServerUnavailable, ServerRefused) as error:
             self._failed_with(error)
         finally:
-            self._count(event, began)
+            self._round_trips.count(event, began)
         return None
 
     def _verified(self, name: bytes, answer: Answer) -> RemoteValue | None:
@@ -382,7 +348,7 @@ class ServerLevel:
             self._failed_with(error)
             return False
         finally:
-            self._count(event, began)
+            self._round_trips.count(event, began)
 
     def claim(self, lease: bytes, seconds: float) -> bool:
         """Return whether this process is to load: no other host does, or the server is not used.
@@ -447,7 +413,7 @@ class ServerLevel:
             )  # another process may have taken its mark for an older one
             self._lose(str(error))
         finally:
-            self._count(event, began)
+            self._round_trips.count(event, began)
 
     def _failed_with(self, error: Exception) -> None:
         raise_if_of_host(error)
@@ -456,36 +422,15 @@ class ServerLevel:
 
     def count_rejected(self) -> None:
         """Count a value that was signed and cannot be decoded."""
-        self._count(ServerEvent.REJECTED, self.clock())
-
-    # -- counts --------------------------------------------------------------------------------------
-
-    def _count(self, event: ServerEvent, began: float) -> None:
-        waited = round((self.clock() - began) * 1e9)
-        with self._counting:
-            number, ns = self._counts.get(event, (0, 0))
-            self._counts[event] = number + 1, ns + waited
+        self._round_trips.count(ServerEvent.REJECTED, self.clock())
 
     def take(self) -> dict[ServerEvent, tuple[int, int]]:
         """Return numbers and nanoseconds of the events since the previous call."""
-        with self._counting:
-            before, self._published = self._published, dict(self._counts)
-        return {
-            event: (number - before.get(event, (0, 0))[0], ns - before.get(event, (0, 0))[1])
-            for event, (number, ns) in self._published.items()
-        }  # fmt: skip
+        return self._round_trips.take()
 
     def counts(self) -> ServerCounts:
         """Return the use of the server by this process."""
-        with self._counting:
-            counted = dict(self._counts)
-        row: dict[str, Any] = {
-            name: counted.get(event, (0, 0))[0] for event, name in _NAMES.items()
-        }  # fmt: skip
-        row["waited_seconds"] = sum(ns for _, ns in counted.values()) / 1e9
-        row["lost"] = self.lost or None
-        counts: ServerCounts = row  # type: ignore[assignment]
-        return counts
+        return self._round_trips.counts(self.lost)
 
 
 _ALL: weakref.WeakSet[ServerLevel] = weakref.WeakSet()

@@ -216,17 +216,21 @@ class ServerSharing:
         if content.size > level.budget.max_bytes:
             return False
         left = entry.expires - self.clock()
-        facts = {
-            "function": self._region.namespace, "cost": entry.cost,
-            "generations": [(index, generations[index]) for index in entry.slots],
-            "expires": None if left == math.inf else level.wall() + left,
-            "tables": () if entry.sources is None else entry.sources.tables,
-        }  # fmt: skip
+        facts = self._facts(entry, generations, None if left == math.inf else level.wall() + left)
         lease = lease_of(name)
         is_stored = level.store(name, facts, content, left, lease if lease in self.leases else None)
         if is_stored:
             self.leases.discard(lease)
         return is_stored
+
+    def _facts(
+        self, entry: Entry, generations: memoryview, expires: float | None
+    ) -> dict[str, Any]:
+        return {
+            "function": self._region.namespace, "cost": entry.cost,
+            "generations": [(index, generations[index]) for index in entry.slots],
+            "expires": expires, "tables": () if entry.sources is None else entry.sources.tables,
+        }  # fmt: skip
 
 
 def lease_of(name: bytes) -> bytes:

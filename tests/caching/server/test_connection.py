@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flask_knitperf.caching.server import connection
+from flask_knitperf.caching.server import connection, deadlines
 from flask_knitperf.caching.server.connection import Connections, ServerRefused, ServerUnavailable
 
 from .conftest import Valkey
@@ -69,14 +69,14 @@ def test_any_answer_ends_within_the_deadline(answer: Callable[[socket.socket], A
 
 
 def test_a_slow_look_up_of_a_name_ends_within_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_up, answered = connection._looked_up, threading.Event()
+    looked_up, answered = deadlines._looked_up, threading.Event()
 
     def look_up(host: str, port: int, flags: int) -> Any:
         if not flags:
             answered.wait()
         return looked_up("127.0.0.1" if not flags else host, port, flags)
 
-    monkeypatch.setattr(connection, "_looked_up", look_up)
+    monkeypatch.setattr(deadlines, "_looked_up", look_up)
     connections = Connections("redis://cache.mill.example:1/0", 0.05)
     with pytest.raises(ServerUnavailable, match="cannot be reached"):
         connections.run(PING)
