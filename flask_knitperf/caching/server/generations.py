@@ -21,8 +21,9 @@ invalidates everything on all hosts.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ...core.host_exceptions import raise_if_of_host
@@ -35,6 +36,10 @@ MANY = 64
 """Number of slots beyond which everything is invalidated instead."""
 MANY_CHUNKS = 16
 """Number of chunks beyond which the whole string is fetched."""
+KEPT_S = 172_800
+"""Seconds after which the server removes the string of an application that no longer uses it."""
+RENEWED_S = 3600.0
+"""Seconds between two renewals of that time."""
 _BYTES = RUN_ID_BYTES + 8 * WORDS
 
 
@@ -60,12 +65,19 @@ class Generations:
         view: the state of this host.
         versions: those of the host, which are moved.
         key: name of the string.
+        clock: returns monotonic time in seconds.
+
+    Attributes:
+        key: see above.
     """
 
     def __init__(
-        self, connections: Connections, view: HostView, versions: Versions, key: bytes
+        self, connections: Connections, view: HostView, versions: Versions, key: bytes,
+        clock: Callable[[], float],
     ) -> None:  # fmt: skip
         self._connections, self._view, self._versions, self.key = connections, view, versions, key
+        self._clock, self._renewed_at = clock, -math.inf
+        self._seen: dict[int, int] = {}  # invalidations to be sent, at the latest comparison
 
     # -- look-ups ------------------------------------------------------------------------------------
 
@@ -150,19 +162,25 @@ class Generations:
         """Write new generations, so that no value on the server is valid; return the string."""
         run, _ = self._connections.run([("EXISTS", self.key)])
         content = run + os.urandom(_BYTES - RUN_ID_BYTES)
-        self._connections.run([("SET", self.key, content)])
+        self._connections.run([("SET", self.key, content, "EX", KEPT_S)])
         return content
 
     # -- comparison ----------------------------------------------------------------------------------
 
-    def sync(self) -> None:
+    def sync(self, *, sends_all: bool) -> None:
         """Send invalidations that the server lacks, and take over those of other hosts.
+
+        Args:
+            sends_all: whether to send all of them, as after a loss; else those that were there at the
+                previous comparison too, since others are being sent by those that made them.
 
         Raises:
             ServerUnavailable: no answer within the deadline.
             ServerRefused: the answer is an error.
         """
-        marks = self._view.unsent()
+        unsent = self._view.unsent()
+        marks = unsent if sends_all else dict(unsent.items() & self._seen.items())
+        self._seen = unsent
         if marks:
             self._versions.apply(marks)  # the process that noted them may have died before it did
             self.push(marks)
@@ -175,6 +193,9 @@ class Generations:
             content = None
         if content is None:
             self._take_over(self._create())
+        elif self._clock() - self._renewed_at > RENEWED_S:
+            self._connections.run([("EXPIRE", self.key, KEPT_S)])
+            self._renewed_at = self._clock()
 
     def _changes(self) -> bytes | None:
         """Take over what has changed; return ``None`` if the server has no generations of this run."""

@@ -6,24 +6,28 @@
 
 All of it belongs to the host and not to a process: values in files outlive the process that loaded them,
 an invalidation outlives the process that made it, and one process that reaches the server keeps the
-others up to date. A process that dies in the middle leaves a state that only invalidates too much.
+others up to date. Each name space has a file, since some applications have another secret in each
+process. A process that dies in the middle leaves a state that only invalidates too much.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ...core.errors import StateError
-from ...core.host_exceptions import raise_if_of_host
+from ...core.host_exceptions import SuppressOwn, raise_if_of_host
 from ...core.locks import create_lock
 from ...storage.atomic_files import Disk
 from ...storage.runs import prepare
 from ...storage.versions import SLOTS
 
 FILE = "server-versions-1"
+KEPT_S = 172_800.0
+"""Age in seconds from which the file of another name space is removed."""
 CHUNK = 64
 """Slots of one chunk, of which only those are fetched that have changed."""
 CHUNKS = SLOTS // CHUNK
@@ -45,11 +49,14 @@ class HostView:
 
     Args:
         locate: returns the state directory, ``None`` without one.
+        space: the name space of the application on the server.
         disk: file operations.
     """
 
-    def __init__(self, locate: Callable[[], Path | None], disk: Disk | None = None) -> None:
-        self._locate, self._disk = locate, disk or Disk()
+    def __init__(
+        self, locate: Callable[[], Path | None], space: str, disk: Disk | None = None
+    ) -> None:  # fmt: skip
+        self._locate, self._space, self._disk = locate, space, disk or Disk()
         self._mapped: memoryview | None = None
         self._opening = create_lock()
 
@@ -155,7 +162,7 @@ class HostView:
         folder = self._locate()
         if folder is not None:
             try:
-                return self._map_file(folder / FILE)
+                return self._map_file(folder / f"{FILE}-{self._space}")
             except (OSError, ValueError, StateError) as error:  # disk full, or another owner
                 raise_if_of_host(error)
         own = mmap.mmap(-1, _ALL_WORDS * 8)
@@ -165,12 +172,20 @@ class HostView:
     def _map_file(self, path: Path) -> mmap.mmap:
         prepare(path.parent)
         if not path.exists():
+            self._remove_old(path.parent)
             self._disk.create_once(path, _CONTENT)
         descriptor = os.open(path, os.O_RDWR)
         try:
             return mmap.mmap(descriptor, _ALL_WORDS * 8)  # ValueError where the file is shorter
         finally:
             os.close(descriptor)
+
+    def _remove_old(self, folder: Path) -> None:
+        """Remove the files of name spaces that are no longer used."""
+        for path in folder.glob(f"{FILE}-*"):
+            with SuppressOwn(OSError):
+                if time.time() - path.stat().st_mtime > KEPT_S:
+                    self._disk.unlink(path)
 
 
 def _random() -> int:

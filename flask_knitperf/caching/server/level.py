@@ -100,7 +100,8 @@ class ServerLevel:
         self.budget, self._secret, self._versions = budget, secret, versions
         self._is_off, self.clock, self.wall, self._failed = is_off, clock, wall, failed
         self._connections = Connections(url, budget.timeout_s, clock)
-        self._view = HostView(state_dir, disk)
+        self._state_dir, self._disk = state_dir, disk
+        self._view: HostView = _NO_VIEW
         self._max_message = budget.max_bytes + MAX_FACTS
         self._generations: Generations | None = None
         self._key = self._prefix = b""
@@ -124,9 +125,7 @@ class ServerLevel:
             return False
         with self._starting:
             if self._watcher is None:
-                self._prepare(self._secret())
-                assert self._generations is not None
-                watcher = Watcher(self, self._connections, self._generations.key)
+                watcher = Watcher(self, self._connections, self._prepared().key)
                 try:
                     watcher.start()
                 except RuntimeError as error:  # the system refuses a thread
@@ -145,19 +144,30 @@ class ServerLevel:
             return False
         return True
 
-    def _prepare(self, secret: bytes) -> None:
-        space = derived(secret, "name space").hex()[:16]
-        self._key = derived(secret, "signature")
-        self._prefix = b"{knitperf:%d:%b}:" % (FORMAT, space.encode())  # one slot of a cluster
-        self._generations = Generations(
-            self._connections, self._view, self._versions, self._prefix + b"generations"
-        )
+    def _prepared(self) -> Generations:
+        """Return the generations; open the state of the host at the first call."""
+        with self._starting:
+            if self._generations is None:
+                secret = self._secret()
+                space = derived(secret, "name space").hex()[:16]
+                self._key = derived(secret, "signature")
+                self._prefix = b"{knitperf:%d:%b}:" % (
+                    FORMAT,
+                    space.encode(),
+                )  # one slot of a cluster
+                self._view = HostView(self._state_dir, space, self._disk)
+                self._generations = Generations(
+                    self._connections, self._view, self._versions, self._prefix + b"generations",
+                    self.clock,
+                )  # fmt: skip
+        return self._generations
 
     def close(self) -> None:
         """Stop the watcher and close the connections; later use starts again."""
         with self._starting:
             if self._is_up and self._view.has_unsent:
-                self.sync()  # nothing else may run on this host to send it
+                self._is_up = False
+                self.sync()  # all of it: nothing else may run on this host to send it
             watcher, self._watcher = self._watcher, None
             self._is_up = False
             self._ready.clear()
@@ -196,8 +206,10 @@ class ServerLevel:
         Args:
             now: monotonic time in seconds.
         """
-        if not self.start() and not self._is_on():
+        if not self._is_on():
             return math.inf
+        if not self.start():
+            return now + self.budget.stale_s
         return math.inf if self._view.age(now) <= FRESH_S else now + self.budget.stale_s
 
     @property
@@ -231,7 +243,7 @@ class ServerLevel:
             return False
         try:
             with self._syncing:
-                generations.sync()
+                generations.sync(sends_all=not self._is_up)
             self._view.note_synced(began)
             if self._lost:
                 log.warning("flask_knitperf: the cache server is used again")
@@ -381,7 +393,10 @@ class ServerLevel:
     def announce(self, slots: tuple[int, ...]) -> dict[int, int]:
         """Note invalidations that are about to be made on this host; return their marks."""
         try:
-            return self._view.note_unsent(slots) if self._is_on() else {}
+            if not self._is_on():
+                return {}
+            self._prepared()
+            return self._view.note_unsent(slots)
         except Exception as error:
             self._failed("cache server", error)
             return {}
@@ -433,6 +448,8 @@ class ServerLevel:
         return self._round_trips.counts(self.lost)
 
 
+_NO_VIEW = HostView(lambda: None, "")
+"""Before the name space is known: nothing is written to it."""
 _ALL: weakref.WeakSet[ServerLevel] = weakref.WeakSet()
 
 

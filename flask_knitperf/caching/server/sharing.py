@@ -35,6 +35,9 @@ LEASE_LOADS = 3
 """Load times after which another host loads if the one that loads does not end."""
 MIN_LEASE_S, FIRST_LEASE_S, MAX_LEASE_S = 0.2, 2.0, 10.0
 """Bounds of that time in seconds, and the time itself before the first load."""
+MAX_OF_FILES = 3
+"""Number of values in a row that depend on local files after which those of a function are not shared;
+reads of other threads may be taken for those of a load."""
 ALONE_S = 10.0
 """Seconds in which a process does not wait for other hosts after a load that gave no value to share."""
 
@@ -78,6 +81,7 @@ class ServerSharing:
             None  # of a load: the latest one, or half of a longer one before
         )
         self._alone_until = -math.inf
+        self._of_files = 0  # values in a row that were made of local files
         self.leases: set[bytes] = set()
 
     def flight(self, key: Hashable, due: Entry | None) -> ServerFlight | None:
@@ -201,7 +205,9 @@ class ServerSharing:
         if entry.cost < MIN_LOAD_S and not self._always:
             return False
         if entry.sources is not None and entry.sources.files:
-            self._stop("it reads local files")
+            self._of_files += 1
+            if self._of_files >= MAX_OF_FILES:
+                self._stop("it reads local files")
             return False
         if not level.is_ready() or size_of((value,)) > level.budget.max_bytes:
             return False
@@ -220,6 +226,7 @@ class ServerSharing:
         lease = lease_of(name)
         is_stored = level.store(name, facts, content, left, lease if lease in self.leases else None)
         if is_stored:
+            self._of_files = 0
             self.leases.discard(lease)
         return is_stored
 
@@ -271,12 +278,15 @@ class ServerFlight:
         lease_s, lease = sharing.lease_s, lease_of(self._name)
         until = sharing.clock() + lease_s
         self.entry = sharing.find(level, self._key, self._name, self._due, keep)
+        has_waited = False
         for pause in pauses():
             if self.entry is not None or not self._waits:
                 return
             is_claimed = level.claim(lease, lease_s)
             if is_claimed:
                 sharing.leases.add(lease)
+                if has_waited:  # it may have been stored between the look and the claim
+                    self.entry = sharing.find(level, self._key, self._name, self._due, keep)
             elif self._due is not None:
                 self.entry = self._due  # another host loads it already
             if is_claimed or self.entry is not None:
@@ -285,6 +295,7 @@ class ServerFlight:
                 sharing.note_failed()
                 return
             yield pause
+            has_waited = True
             self.entry = sharing.find(level, self._key, self._name, self._due, keep)
 
     def close(self) -> None:

@@ -267,6 +267,20 @@ def test_a_server_without_tracking_is_polled(
     wait_for(lambda: one.versions.words[BOM] != before)
 
 
+def test_the_server_forgets_an_application_that_does_not_use_it_any_longer(
+    make_host: MakeHost, shared_valkey: Valkey
+) -> None:
+    host = make_host("a")
+    assert host.level.is_ready()
+    key, client = host.level._generations.key, shared_valkey.client  # type: ignore[union-attr]
+    assert client.ttl(key) > 0
+    client.expire(key, 100)
+    host.time.now += 7200
+    assert host.level.sync() and client.ttl(key) > 1000
+    name = stored(host)
+    assert client.ttl(name) > 0
+
+
 # -- a server that loses everything ------------------------------------------------------------------
 
 
@@ -361,8 +375,7 @@ def test_an_invalidation_that_the_server_misses_is_sent_once_it_is_back(
     assert other.level._view.has_unsent
     valkey.thaw()
     assert other.level.find(name, (0, BOM)) is None  # nothing is read before it is sent
-    wait_for(other.level.sync)
-    assert not other.level._view.has_unsent
+    wait_for(lambda: other.level.sync() and not other.level._view.has_unsent)
     assert one.level.find(name, (0, BOM)) is None
 
 
@@ -371,11 +384,26 @@ def test_an_invalidation_of_a_process_that_died_is_sent_by_another(
 ) -> None:
     one, other = make_host("a"), make_host("b")
     name = stored(other)
-    HostView(lambda: tmp_path / "a").note_unsent((BOM,))  # it died before it moved the versions
     before = one.versions.words[BOM]
+    one.level._prepared()
+    view = HostView(lambda: tmp_path / "a", one.level._view._space)
+    view.note_unsent((BOM,))  # it died before it moved the versions
     assert one.level.start() and one.level.sync()
     assert one.versions.words[BOM] != before
     assert other.level.find(name, (0, BOM)) is None
+
+
+def test_an_invalidation_that_is_being_sent_is_not_sent_twice(make_host: MakeHost) -> None:
+    host = make_host("a")
+    assert host.level.is_ready()
+    with host.level._syncing:  # the watcher does not run in between
+        host.level._view.note_unsent((BOM,))
+        generations, before = host.level._generations, host.generation(BOM)
+        assert generations is not None
+        generations.sync(sends_all=False)
+        assert host.generation(BOM) == before
+        generations.sync(sends_all=False)  # the process that made it has died
+        assert host.generation(BOM) != before and not host.level._view.has_unsent
 
 
 def test_nothing_is_read_while_a_process_of_the_host_has_an_invalidation_to_send(
@@ -384,7 +412,7 @@ def test_nothing_is_read_while_a_process_of_the_host_has_an_invalidation_to_send
     host = make_host("a")
     name = stored(host)
     with host.level._syncing:
-        sibling = HostView(lambda: tmp_path / "a")
+        sibling = HostView(lambda: tmp_path / "a", host.level._view._space)
         marks = sibling.note_unsent((BOM,))
         assert host.level.find(name, (0, BOM)) is None
         sibling.note_sent(marks)
@@ -453,7 +481,7 @@ def test_the_server_may_close_idle_connections(make_host: MakeHost, valkey: Valk
 
 
 def test_two_processes_of_a_host_share_what_was_not_sent(tmp_path: Path) -> None:
-    one, other = HostView(lambda: tmp_path), HostView(lambda: tmp_path)
+    one, other = HostView(lambda: tmp_path, "s"), HostView(lambda: tmp_path, "s")
     marks = one.note_unsent((1, SLOTS - 1))
     assert other.has_unsent and other.unsent() == marks
     again = other.note_unsent((1,))
@@ -464,14 +492,35 @@ def test_two_processes_of_a_host_share_what_was_not_sent(tmp_path: Path) -> None
 
 
 def test_a_view_without_a_directory_belongs_to_the_process() -> None:
-    view = HostView(lambda: None)
+    view = HostView(lambda: None, "s")
     assert view.is_new and view.age(10.0) == math.inf and view.claim_expiry()
     view.words[EPOCHS] = 5
     assert not view.is_new
 
 
+def test_processes_with_different_secrets_do_not_invalidate_each_other(
+    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = make_host("a"), make_host("a")
+    other.level._secret = lambda: b"another one of each process"
+    assert one.level.is_ready() and other.level.is_ready()
+    before = one.versions.words[0]
+    for host in (one, other, one, other):
+        assert host.level.sync()
+    assert one.versions.words[0] == before
+
+
+def test_the_state_of_a_name_space_that_is_not_used_any_more_is_removed(tmp_path: Path) -> None:
+    for space in ("old", "new"):
+        HostView(lambda: tmp_path, space).note_synced(1.0)
+    old = next(tmp_path.glob("*-old"))
+    os.utime(old, (1000, 1000))
+    HostView(lambda: tmp_path, "next").note_synced(1.0)
+    assert sorted(path.name.rpartition("-")[2] for path in tmp_path.iterdir()) == ["new", "next"]
+
+
 def test_a_clock_that_was_set_back_makes_a_view_old(tmp_path: Path) -> None:
-    view = HostView(lambda: tmp_path)
+    view = HostView(lambda: tmp_path, "s")
     view.note_synced(1000.0)
     assert view.age(1001.0) == 1.0 and view.age(5.0) == math.inf
 
