@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,9 @@ class Valkey:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, None
+        self._folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
 
     def start(self) -> None:
         """Start it, with its latest backup if there is one."""
@@ -27,7 +30,6 @@ class Valkey:
             port=self._port, data_dir=self._folder, config={"save": '""'}, persist=True
         )
         self._server.start()
-        self._port = self._server.port
 
     @property
     def url(self) -> str:

@@ -21,7 +21,7 @@ Command = tuple[str | bytes | int, ...]
 MAX_IDLE = 8
 """Connections of a process that are kept open."""
 MAX_OPEN = 32
-"""Connections of a process at one time; calls beyond them do without the server."""
+"""Connections of a process at one time; look-ups beyond them do without the server."""
 RUN_ID_BYTES = 40
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 
@@ -76,22 +76,29 @@ class Connections:
         self._options: dict[str, Any] | None = None
         self._addresses = Addresses()
 
-    def run(self, commands: Sequence[Command]) -> tuple[bytes, list[Any]]:
+    def run(
+        self, commands: Sequence[Command], *, beyond_bound: bool = False
+    ) -> tuple[bytes, list[Any]]:
         """Run commands as one transaction; return the number of the server's run, and their results.
+
+        Args:
+            commands: with their arguments.
+            beyond_bound: whether to open a connection beyond :data:`MAX_OPEN`, for what others cannot do
+                without.
 
         Raises:
             ServerUnavailable: no answer within the deadline.
             ServerRefused: one of them is an error.
         """
         deadline = self._clock() + self.timeout_s
-        connection, is_new = self._take(deadline)
+        connection, is_new = self._take(deadline, beyond_bound=beyond_bound)
         try:
             return self._run_on(connection, deadline, commands)
         except ServerClosed:
             if is_new:
                 raise
         self.close()  # it closed this one because it was idle, so the others are closed too
-        connection, _ = self._take(deadline)
+        connection, _ = self._take(deadline, beyond_bound=beyond_bound)
         return self._run_on(connection, deadline, commands)
 
     def _run_on(
@@ -158,12 +165,12 @@ class Connections:
 
     # -- single connections --------------------------------------------------------------------------
 
-    def _take(self, deadline: float) -> tuple[Any, bool]:
+    def _take(self, deadline: float, *, beyond_bound: bool = False) -> tuple[Any, bool]:
         """Return a connection, and whether it is new."""
         with self._lock:
             if self._idle:
                 return self._idle.pop(), False
-            if self._number >= MAX_OPEN:
+            if self._number >= MAX_OPEN and not beyond_bound:
                 raise ServerRefused("all connections of this process are in use")
             self._number += 1
         try:

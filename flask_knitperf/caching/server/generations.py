@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...core.host_exceptions import raise_if_of_host
 from ...storage.versions import SLOTS, Versions
@@ -32,8 +32,10 @@ from .connection import RUN_ID_BYTES, Command, Connections, ServerRefused
 from .host_view import CHUNK, CHUNKS, EPOCHS, WORDS, HostView
 
 ALL = 0
-MANY = 64
+MANY = 256
 """Number of slots beyond which everything is invalidated instead."""
+MANY_READ = 32
+"""Number of slots beyond which the whole string is read: a query depends on each of its words."""
 MANY_CHUNKS = 16
 """Number of chunks beyond which the whole string is fetched."""
 KEPT_S = 172_800
@@ -93,27 +95,28 @@ class Generations:
             ServerUnavailable: no answer within the deadline.
             ServerRefused: the answer is an error.
         """
-        run, (message, left_ms, header, *words) = self._connections.run([
-            ("GETRANGE", name, 0, max_bytes), ("PTTL", name), self._header(),
-            *map(self._word, slots),
+        run, (message, left_ms, *answers) = self._connections.run([
+            ("GETRANGE", name, 0, max_bytes), ("PTTL", name), *self._reads(slots)
         ])  # fmt: skip
         if not 0 < len(message) <= max_bytes:
             message = None
-        if header != run or any(len(word) != 8 for word in words):
-            return Answer(message, left_ms, None)
-        return Answer(message, left_ms, dict(zip(slots, map(_number, words), strict=True)))
+        return Answer(message, left_ms, _read(run, answers, slots))
 
     def of(self, slots: Sequence[int]) -> dict[int, int]:
-        """Return current generations, none if the server has none of this run.
+        """Return current generations, empty if the server has none of this run.
 
         Raises:
             ServerUnavailable: no answer within the deadline.
             ServerRefused: the answer is an error.
         """
-        run, (header, *words) = self._connections.run([self._header(), *map(self._word, slots)])
-        if header != run or any(len(word) != 8 for word in words):
-            return {}
-        return dict(zip(slots, map(_number, words), strict=True))
+        run, answers = self._connections.run(self._reads(slots))
+        return _read(run, answers, slots) or {}
+
+    def _reads(self, slots: Sequence[int]) -> list[Command]:
+        """Return the commands that read the generations of slots, for :func:`_read`."""
+        if len(slots) > MANY_READ:
+            return [("GET", self.key)]
+        return [self._header(), *map(self._word, slots)]
 
     # -- invalidation --------------------------------------------------------------------------------
 
@@ -135,18 +138,17 @@ class Generations:
         else:
             try:
                 self._move(sorted(marks))
-            except (
-                ServerRefused
-            ) as error:  # full: other hosts find no generations, and drop everything
+            except ServerRefused as error:
                 raise_if_of_host(error)
-                self._connections.run([("DEL", self.key)])
+                # it is full: other hosts find no generations, and drop everything
+                self._run([("DEL", self.key)])
         self._versions.apply(marks)
         self._view.note_sent(marks)
 
     def _move(self, slots: list[int]) -> None:
         chunks = sorted({EPOCHS + index // CHUNK for index in slots})
         new = {index: os.urandom(8) for index in (*slots, *chunks)}
-        run, (header, *answers) = self._connections.run([
+        run, (header, *answers) = self._run([
             self._header(), *map(self._word, new),
             *(("SETRANGE", self.key, _offset(index), word) for index, word in new.items()),
         ])  # fmt: skip
@@ -160,9 +162,9 @@ class Generations:
 
     def _create(self) -> bytes:
         """Write new generations, so that no value on the server is valid; return the string."""
-        run, _ = self._connections.run([("EXISTS", self.key)])
+        run, _ = self._run([("EXISTS", self.key)])
         content = run + os.urandom(_BYTES - RUN_ID_BYTES)
-        self._connections.run([("SET", self.key, content, "EX", KEPT_S)])
+        self._run([("SET", self.key, content, "EX", KEPT_S)])
         return content
 
     # -- comparison ----------------------------------------------------------------------------------
@@ -194,23 +196,23 @@ class Generations:
         if content is None:
             self._take_over(self._create())
         elif self._clock() - self._renewed_at > RENEWED_S:
-            self._connections.run([("EXPIRE", self.key, KEPT_S)])
+            self._run([("EXPIRE", self.key, KEPT_S)])
             self._renewed_at = self._clock()
 
     def _changes(self) -> bytes | None:
         """Take over what has changed; return ``None`` if the server has no generations of this run."""
-        run, (head,) = self._connections.run([("GETRANGE", self.key, 0, _offset(0) - 1)])
+        run, (head,) = self._run([("GETRANGE", self.key, 0, _offset(0) - 1)])
         if len(head) != _offset(0) or head[:RUN_ID_BYTES] != run:
             return None
         chunks = self._view.changed(EPOCHS, memoryview(head[RUN_ID_BYTES:]).cast("Q"))
         if len(chunks) > MANY_CHUNKS:
-            _, (content,) = self._connections.run([("GET", self.key)])
+            _, (content,) = self._run([("GET", self.key)])
             if content is None or len(content) != _BYTES or content[:RUN_ID_BYTES] != run:
                 return None
             self._take_over(content)
         elif chunks:
             firsts = [(index - EPOCHS) * CHUNK for index in chunks]
-            _, parts = self._connections.run([
+            _, parts = self._run([
                 ("GETRANGE", self.key, _offset(first), _offset(first + CHUNK) - 1) for first in firsts
             ])  # fmt: skip
             if any(len(part) != 8 * CHUNK for part in parts):  # flushed in between
@@ -235,11 +237,29 @@ class Generations:
             self._versions.apply(slots)
         self._view.take_over(changed)
 
+    def _run(self, commands: Sequence[Command]) -> tuple[bytes, list[Any]]:
+        """Run commands that other hosts wait for."""
+        return self._connections.run(commands, beyond_bound=True)
+
     def _header(self) -> Command:
         return ("GETRANGE", self.key, 0, RUN_ID_BYTES - 1)
 
     def _word(self, index: int) -> Command:
         return ("GETRANGE", self.key, _offset(index), _offset(index) + 7)
+
+
+def _read(run: bytes, answers: Sequence[Any], slots: Sequence[int]) -> dict[int, int] | None:
+    """Return the generations of slots, ``None`` if the server has none of this run."""
+    if len(slots) > MANY_READ:
+        (content,) = answers
+        if content is None or len(content) != _BYTES or content[:RUN_ID_BYTES] != run:
+            return None
+        words = memoryview(content[_offset(0) :]).cast("Q")
+        return {index: words[index] for index in slots}
+    header, *parts = answers
+    if header != run or any(len(part) != 8 for part in parts):
+        return None
+    return dict(zip(slots, map(_number, parts), strict=True))
 
 
 def _offset(index: int) -> int:

@@ -151,10 +151,8 @@ class ServerLevel:
                 secret = self._secret()
                 space = derived(secret, "name space").hex()[:16]
                 self._key = derived(secret, "signature")
-                self._prefix = b"{knitperf:%d:%b}:" % (
-                    FORMAT,
-                    space.encode(),
-                )  # one slot of a cluster
+                # in braces, so that all names of an application are in one slot of a cluster
+                self._prefix = b"{knitperf:%d:%b}:" % (FORMAT, space.encode())
                 self._view = HostView(self._state_dir, space, self._disk)
                 self._generations = Generations(
                     self._connections, self._view, self._versions, self._prefix + b"generations",
@@ -218,8 +216,8 @@ class ServerLevel:
         if self._lost:
             since = datetime.fromtimestamp(self._lost_at, tz=UTC)
             return (
-                f"the cache server is lost since {since:%H:%M:%S} UTC: {self._lost}; values are shared "
-                "within each host only"
+                f"the cache server is not used since {since:%H:%M:%S} UTC: {self._lost}; values are "
+                "shared within each host only"
             )
         if self._refused and self.clock() < self._refused_until:
             return f"the cache server refuses values: {self._refused}"
@@ -294,13 +292,8 @@ class ServerLevel:
         except ForeignValue as error:
             raise_if_of_host(error)
             event = ServerEvent.REJECTED
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            OverflowError,
-        ) as error:  # signed by another version
-            raise_if_of_host(error)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise_if_of_host(error)  # signed by another version
             event = ServerEvent.REJECTED
         except (ServerUnavailable, ServerRefused) as error:
             self._failed_with(error)

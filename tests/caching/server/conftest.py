@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,9 @@ class Valkey:
     def __init__(self, **options: Any) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._options = options
-        self._port: int | None = None
+        # not the first port that is free, which tests in other processes choose too
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
         self.start()
 
     def start(self) -> None:
@@ -35,7 +38,6 @@ class Valkey:
             port=self._port, data_dir=Path(self._folder.name), config=options, persist=True
         )
         self._server.start()
-        self._port = self._server.port
 
     @property
     def url(self) -> str:

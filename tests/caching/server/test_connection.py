@@ -118,9 +118,11 @@ def test_calls_beyond_the_bound_do_without_the_server(
     taken, _ = connections._take(connections._clock() + 2)
     with pytest.raises(ServerRefused, match="in use"):
         connections.run(PING)
+    assert connections.run(PING, beyond_bound=True)[1] == [b"PONG"]
     connections._give_back(taken, is_usable=True)
     assert connections.run(PING)[1] == [b"PONG"]
     connections.close()
+    assert connections._number == 0
 
 
 def test_an_error_in_a_transaction_leaves_the_connection_usable(shared_valkey: Valkey) -> None:
