@@ -252,6 +252,7 @@ def test_hosts_that_miss_at_once_load_once(
     make_mill: MakeMill, loads: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mill_code, "LOAD_S", 0.1)
+    monkeypatch.setattr(sharing, "MIN_LEASE_S", 10.0)  # however busy the machine is
     mills = [make_mill(name) for name in "abc"]
     functions = [cached(mill) for mill in mills]
     for call in functions:
@@ -292,6 +293,24 @@ def test_a_host_does_not_wait_longer_than_the_lease_of_one_that_died(
     with pytest.raises(ValueError, match="y"):
         cached(make_mill("b"), mill_code.failing)("y")
     assert loads == ["y", "y"]
+
+
+def test_a_value_that_expires_soon_is_loaded_again_by_one_host(
+    make_mill: MakeMill, loads: list[Any]
+) -> None:
+    one, other = make_mill("a"), make_mill("b")
+    first, second = cached(one, ttl=100), cached(other, ttl=100)
+    first("x"), second("x")
+    caches = [call.__closure__[1].cell_contents.__knitperf_cache__ for call in (first, second)]
+    (key, due), *_ = caches[1].region.entries.items()
+    with other.app.app_context():
+        leading = caches[1]._sharing.flight(key, due)
+        assert (
+            list(leading.pauses()) == [] and leading.entry is None
+        )  # that of the server is as old
+        following = caches[1]._sharing.flight(key, due)
+        assert list(following.pauses()) == [] and following.entry is due
+        following.close(), leading.close()
 
 
 async def _awaited(style: str) -> dict[str, Any]:

@@ -490,6 +490,60 @@ def test_the_server_may_close_idle_connections(make_host: MakeHost, valkey: Valk
     assert host.level.find(name, (0, BOM)) is not None and not host.level.lost
 
 
+def test_calls_on_a_lost_server_do_not_raise(make_host: MakeHost, valkey: Valkey) -> None:
+    for call in (
+        lambda level: level.store(b"{x}", {}, pickled(1), 1.0, b"{x}:lease") is False,
+        lambda level: level.claim(b"{x}:lease", 1.0) is True,
+        lambda level: level.release(b"{x}:lease") is None,
+        lambda level: level.find(b"{x}", (0,)) is None,
+    ):  # fmt: skip
+        host = make_host("a", valkey.url)
+        assert host.level.is_ready()
+        with host.level._syncing:
+            valkey.kill()
+            assert call(host.level) and host.level.lost
+        valkey.start()
+
+
+def test_a_defect_of_ours_does_not_reach_an_invalidation(
+    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, defect = make_host("a"), RuntimeError("defect")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise defect
+
+    assert host.level.is_ready()
+    before = host.versions.words[BOM]
+    with monkeypatch.context() as patched:
+        patched.setattr(host.level._generations, "push", fail)
+        host.versions.bump(["tag:bom"])
+        patched.setattr(host.level._view, "note_unsent", fail)
+        host.versions.bump(["tag:bom"])
+        patched.setattr(host.level._generations, "sync", fail)
+        assert not host.level.sync()
+    assert host.versions.words[BOM] != before
+    assert set(host.errors) == {defect} and "cannot be read" in host.level.lost
+    host.errors.clear()
+    assert host.level.sync() and not host.level._view.has_unsent
+
+
+def test_a_process_that_cannot_have_a_thread_does_without_the_server(
+    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host("a")
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(watcher.Watcher, "start", fail)
+        assert not host.level.is_ready() and "thread" in host.level.lost
+        assert host.level.known_until(5.0) == 35.0
+        host.versions.bump(["tag:bom"])
+    assert host.level.is_ready() and not host.level._view.has_unsent
+
+
 # -- the host's view ---------------------------------------------------------------------------------
 
 

@@ -50,6 +50,7 @@ def test_an_application_without_a_server_shows_none(mill: Any) -> None:
     assert mill.perf.cache.get_cache_statistics()["server"] is None
 
 
+@pytest.mark.slow
 def test_a_lost_server_is_in_the_report_until_it_is_back(
     make_mill: MakeMill, valkey: Valkey
 ) -> None:
@@ -98,3 +99,10 @@ def test_a_missing_client_is_an_error_that_names_the_extra(
 def test_nothing_of_it_is_imported_or_started_without_the_option(mill: Any) -> None:
     used(mill)
     assert mill.session.cache_server is None and mill.session.recorder.versions.other_hosts is None
+
+
+@pytest.mark.parametrize("secret", ["short", b"bytes of enough length", 5])
+def test_a_weak_secret_is_refused_without_being_shown(make_mill: MakeMill, secret: Any) -> None:
+    with pytest.raises(ConfigurationError, match="16 or more") as caught:
+        make_mill("a", KNITPERF_CACHE_SECRET=secret)
+    assert "hidden" in str(caught.value)
