@@ -38,6 +38,9 @@ MIN_LEASE_S, FIRST_LEASE_S, MAX_LEASE_S = 0.2, 2.0, 10.0
 MAX_OF_FILES = 3
 """Number of values in a row that depend on local files after which those of a function are not shared;
 reads of other threads may be taken for those of a load."""
+LATER_S = 0.5
+"""Seconds by which a value has to expire later than one that it is to replace: times of the server are
+not exact, and the value may be the same."""
 ALONE_S = 10.0
 """Seconds in which a process does not wait for other hosts after a load that gave no value to share."""
 
@@ -152,7 +155,7 @@ class ServerSharing:
             return None
         try:
             entry = self._entry(key, value, epoch, words)
-            if due is not None and entry.expires <= due.expires:
+            if due is not None and entry.expires < due.expires + LATER_S:
                 return None
             is_held = keep(entry, value.content) or self._hold(entry, unpickled(value.content))
         except (KeyError, TypeError, ValueError, IndexError, ValueFileError) as error:
