@@ -362,6 +362,11 @@ def _explain_unkeyed(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     return Explanation(causes, f"{first.repair}.", avoidable)
 
 
+def _explain_outdated(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
+    """Return the repair of the most frequent outdated value: it costs no time, but it is wrong."""
+    return Explanation([], f"{verdict.row.stale_values[0].repair}.")
+
+
 def _explain_mismatch(verdict: Verdict, _: Sequence[ErrorNote]) -> Explanation:
     """Return the loads whose values are never read again, and the repair of the longest ones."""
     row = verdict.row
@@ -405,6 +410,7 @@ _EXPLAIN: dict[str, Callable[[Verdict, Sequence[ErrorNote]], Explanation]] = {
     "SLOWED_BY": _explain_neighbour,
     "REPEATED_FILE_READ": _explain_reads,
     "CACHE_PER_USER": _explain_unkeyed,
+    "CACHE_STALE": _explain_outdated,
     "CACHE_KEY_MISMATCH": _explain_mismatch,
     "LARGE_RESPONSE": _explain_size,
     "LEAK_SUSPECTED": _explain_leak,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from ..caching.size_simulation import predicted
 from ..core.clock import NS_PER_S
+from ..core.units import MB, duration
 from ..metrics.catalogue import CACHE_MISSES, CACHE_REFUSAL, CacheEvent
 from ..metrics.readings import Readings
 from ..metrics.readings.rows import NamespaceReading
@@ -22,6 +25,35 @@ _FAULTS = {
 }
 
 
+class SimulatedSize(NamedTuple):
+    """Look-ups in a simulated cache with another size.
+
+    Attributes:
+        hits: number of those that hit.
+        misses: number of all others.
+        saved: nanoseconds of loading that the hits saved.
+        load: nanoseconds of loading that the misses took.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    saved: float = 0.0
+    load: float = 0.0
+
+    def plus(self, other: SimulatedSize) -> SimulatedSize:
+        """Return the sum with another one."""
+        return SimulatedSize(
+            self.hits + other.hits, self.misses + other.misses, self.saved + other.saved,
+            self.load + other.load,
+        )  # fmt: skip
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of look-ups that hit, ``None`` without any."""
+        lookups = self.hits + self.misses
+        return self.hits / lookups if lookups else None
+
+
 @dataclass(slots=True)
 class CacheUse:
     """Use of one namespace of the cache, or of several.
@@ -32,21 +64,27 @@ class CacheUse:
         saved_s: seconds that loading would have taken in their place; ``None`` where no load was
             measured, as those of values that the application puts into the cache.
         load_s: seconds of all loads.
+        verify_s: seconds of all loads that verified hits.
+        overhead_s: seconds of keys and copies, estimated for hits.
         events: number of all other events.
         entries: number of values now, ``None`` without a live worker.
         bytes: their estimated bytes, ``None`` without a live worker.
         mapped: bytes of values in files that all workers map, which are not among ``bytes``; each
             file counts once. ``None`` without a live worker.
+        sizes: simulated caches, by their size in parts of the real one.
     """
 
     name: str
     hits: int
     saved_s: float | None
     load_s: float
+    verify_s: float = 0.0
+    overhead_s: float = 0.0
     events: dict[CacheEvent, int] = field(default_factory=dict)
     entries: int | None = None
     bytes: int | None = None
     mapped: int | None = None
+    sizes: dict[float, SimulatedSize] = field(default_factory=dict)
 
     @property
     def missed(self) -> dict[CacheEvent, int]:
@@ -73,6 +111,46 @@ class CacheUse:
         """Share of look-ups that would hit if there were room for all values, ``None`` without any."""
         could_hit = self.hits + self.missed[CacheEvent.CAPACITY]
         return could_hit / self.lookups if self.lookups else None
+
+    @property
+    def verified(self) -> int:
+        """Number of hits whose value was loaded again and compared."""
+        return self.events.get(CacheEvent.VERIFIED, 0)
+
+    @property
+    def differed(self) -> int:
+        """Number of verified hits that were out of date."""
+        return self.events.get(CacheEvent.DIFFERED, 0)
+
+    @property
+    def saved_s_per_mb(self) -> float | None:
+        """Saved seconds by MB of values, ``None`` where one of them is unknown."""
+        size = (self.bytes or 0) + (self.mapped or 0)
+        return self.saved_s / (size / MB) if self.saved_s is not None and size else None
+
+    @property
+    def rates_by_size(self) -> dict[float, float]:
+        """Expected hit rate with other sizes, in parts of the present one; empty where unknown."""
+        same, own = self.sizes.get(1.0), self.hit_rate
+        if same is None or same.hit_rate is None or own is None:
+            return {}
+        return {
+            factor: predicted(own, size.hit_rate, same.hit_rate)
+            for factor, size in sorted(self.sizes.items())
+            if factor != 1 and size.hit_rate is not None
+        }
+
+    @property
+    def costs_more(self) -> str:
+        """That keys and copies take more time than hits save, without a full stop; else empty."""
+        if not self.hits or self.lookups < MIN_LOOKUPS or self.saved_s is None:
+            return ""
+        if self.overhead_s <= self.saved_s:
+            return ""
+        return (
+            f"its keys and copies took {duration(self.overhead_s * 1000)}, and its hits saved "
+            f"{duration(self.saved_s * 1000)}"
+        )
 
     @property
     def fault(self) -> str:
@@ -114,13 +192,16 @@ def cache_uses(readings: Readings) -> list[CacheUse]:
 
 
 def _use(reading: NamespaceReading) -> CacheUse:
-    hits, saved_s = reading.hits.count, reading.hits.total / NS_PER_S
+    hit_count, saved_s = reading.hits.count, reading.hits.total / NS_PER_S
     load_s = reading.loads.total / NS_PER_S
     return CacheUse(
-        reading.namespace, hits, saved_s if saved_s or load_s or not hits else None, load_s,
+        reading.namespace, hit_count, saved_s if saved_s or load_s or not hit_count else None, load_s,
+        reading.verifying.total / NS_PER_S, reading.overhead.total / NS_PER_S,
         {event: reading.events.get(event, 0) for event in CacheEvent},
         _whole(reading.entries.values()), _whole(reading.bytes.values()),
         round(max(reading.mapped.values())) if reading.mapped else None,
+        {factor: SimulatedSize(hits.count, misses.count, hits.total, misses.total)
+         for factor, (hits, misses) in reading.sized.items()},
     )  # fmt: skip
 
 
@@ -134,13 +215,18 @@ def total_use(uses: Iterable[CacheUse]) -> CacheUse:
     """Return the use of all namespaces; the saved time is that of those where it is known."""
     uses = list(uses)
     saved = [use.saved_s for use in uses if use.saved_s is not None]
+    sizes: dict[float, SimulatedSize] = {}
+    for use in uses:
+        for factor, size in use.sizes.items():
+            sizes[factor] = sizes.get(factor, SimulatedSize()).plus(size)
     return CacheUse(
         "", sum(use.hits for use in uses), sum(saved) if saved else None,
-        sum(use.load_s for use in uses),
+        sum(use.load_s for use in uses), sum(use.verify_s for use in uses),
+        sum(use.overhead_s for use in uses),
         {event: sum(use.events.get(event, 0) for use in uses) for event in CacheEvent},
         _whole(use.entries for use in uses if use.entries is not None),
         _whole(use.bytes for use in uses if use.bytes is not None),
-        _whole(use.mapped for use in uses if use.mapped is not None),
+        _whole(use.mapped for use in uses if use.mapped is not None), sizes,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from .leaks import Leak, leaks
 from .observed_caches import KeyMismatch, mismatches, pattern_uses
 from .parts import Part, locate, parts
 from .scaling import ScalingLaw, scaling_law
+from .stale_values import StaleValues, stale_values
 from .statements import Repeat, Statement, repeats, statements
 from .unkeyed_reads import UnkeyedReads, unkeyed_reads
 from .waits import Wait, locate_waits, waits
@@ -58,7 +59,7 @@ class Distribution(NamedTuple):
 _NO_REQUESTS = Distribution([], [])
 _NO_STATUS = {status.value: 0 for status in StatusClass}
 
-OfEndpoint = TypeVar("OfEndpoint", KeyMismatch, UnkeyedReads)
+OfEndpoint = TypeVar("OfEndpoint", KeyMismatch, StaleValues, UnkeyedReads)
 
 
 @dataclass(slots=True)
@@ -95,6 +96,7 @@ class Endpoint:
         uses: expensive callees in them with advice, one per line, most expensive first.
         reuses_reads: whether ``KNITPERF_REUSE_READS`` is on.
         waits: waits for services, programs and the like, longest first.
+        stale_values: cached functions whose hits were out of date, the most frequent first.
         mismatches: caches that are read and written under different keys, longest loads first.
         unkeyed_reads: request data that cached functions read beyond their keys, longest loads first.
     """
@@ -127,6 +129,7 @@ class Endpoint:
     uses: Sequence[Use] = ()
     reuses_reads: bool = False
     waits: Sequence[Wait] = ()
+    stale_values: Sequence[StaleValues] = ()
     mismatches: Sequence[KeyMismatch] = ()
     unkeyed_reads: Sequence[UnkeyedReads] = ()
 
@@ -255,12 +258,14 @@ def endpoints(
     distributions = _precompute(readings, settings)
     suspected, rules = leaks(readings), _rules(routes)
     unkeyed = _by_endpoint(unkeyed_reads(readings))
+    stale = _by_endpoint(stale_values(readings, settings))
     mismatched = _by_endpoint(mismatches(readings, pattern_uses(readings)))
     rows = []
     for reading, distribution in zip(readings.endpoints, distributions, strict=True):
         row = _endpoint(readings, reading, settings)
         row.rule = _rule(rules.get(row.endpoint, []), row.method)
         row.leak = suspected.get((row.endpoint, row.method))
+        row.stale_values = stale.get((row.endpoint, row.method), ())
         row.mismatches = mismatched.get((row.endpoint, row.method), ())
         row.unkeyed_reads = unkeyed.get((row.endpoint, row.method), ())
         row.distribution = distribution

@@ -34,6 +34,7 @@ _COUNTED = {
     "LARGE_RESPONSE": ("response", ""), "SLOW_QUERY": ("execution", ""),
     "LEAK_SUSPECTED": ("measured request", ""),
     "CACHE_PER_USER": ("result was not cached", "results were not cached"),
+    "CACHE_STALE": ("verified hit was out of date", "verified hits were out of date"),
     "CACHE_KEY_MISMATCH": ("look-up missed and was followed by a write of another key",
                            "look-ups missed and were followed by a write of another key"),
     "GC_PAUSES": ("request was paused", "requests were paused"),
@@ -229,6 +230,10 @@ def _depends_on_user(verdict: Verdict) -> str:
     return verdict.row.unkeyed_reads[0].text
 
 
+def _is_outdated(verdict: Verdict) -> str:
+    return verdict.row.stale_values[0].text
+
+
 def _mismatched(verdict: Verdict) -> str:
     return verdict.row.mismatches[0].text
 
@@ -277,6 +282,7 @@ _HEADLINES: dict[str, Callable[[Verdict], str]] = {
     "SLOW_QUERY": _slow_query,
     "REPEATED_FILE_READ": _repeats,
     "CACHE_PER_USER": _depends_on_user,
+    "CACHE_STALE": _is_outdated,
     "CACHE_KEY_MISMATCH": _mismatched,
     "LEAK_SUSPECTED": _keeps,
     "GC_PAUSES": _stops,

@@ -115,6 +115,15 @@ def _mismatched(row: Endpoint, _: Budget, __: Settings) -> Judged | None:
     return Judged(count, count, 0.0, float(count), 0.0)
 
 
+def _is_outdated(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
+    """Judge cached functions whose hits were out of date."""
+    if not row.stale_values:
+        return None
+    first = row.stale_values[0]
+    share = first.count / first.use.verified
+    return Judged(first.count, first.use.verified, 0.0, share, settings.cache_stale_budget)
+
+
 def _large(row: Endpoint, _: Budget, settings: Settings) -> Judged | None:
     """Judge the size of responses that are not streamed."""
     size = (row.unstreamed.mean or 0.0) / 1024
@@ -220,6 +229,7 @@ HABITS: tuple[Habit, ...] = (
     Habit("LOW_SUCCESS_RATE", "INFO", _is_unavailable),
     Habit("REQUEST_KILLED", "CRITICAL", _killed),
     Habit("CACHE_PER_USER", "WARNING", _depends_on_user),
+    Habit("CACHE_STALE", "WARNING", _is_outdated),
     Habit("CACHE_KEY_MISMATCH", "WARNING", _mismatched),
     Habit("REPEATED_FILE_READ", "WARNING", _repeats),
     Habit("N_PLUS_ONE", "WARNING", _n_plus_one),

@@ -64,6 +64,14 @@ def percent(share: float) -> str:
     return units.plain(units.percent(share))
 
 
+def period(seconds: float) -> str:
+    """Return a TTL or a length of time: ``60 s``, ``5 min``, ``1 h``, ``2.5 h``, ``30 days``."""
+    for length, unit in ((86_400, "days"), (3_600, "h"), (60, "min"), (1, "s")):
+        if seconds >= (2 if length in (60, 86_400) else 1) * length - 0.5:
+            return f"{round(seconds / length, 1):g} {unit}"
+    return "1 s"
+
+
 def one_in(bad: int, n: int) -> str:
     """Return a frequency: ``1 in 20``, ``every``."""
     if not bad:

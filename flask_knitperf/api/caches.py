@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
+import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
+from ..caching.bypass import SLOW_PATH, bypass, is_bypassed
 from ..caching.call_keys import KeyOptions, name_of
 from ..caching.code_identity import CodeIdentity
 from ..caching.dependencies import AUTO, Dependency, declared
@@ -18,6 +20,7 @@ from ..caching.function_cache import FunctionCache
 from ..caching.host_values import HostValues
 from ..caching.invalidation import Invalidation
 from ..caching.key_value_cache import KeyValueCache
+from ..caching.lifetimes import TTLAdvice
 from ..caching.load_reads import NO_OBSERVER, ReadObserver
 from ..caching.observed import ObservedCache, PolledCache
 from ..caching.observers import observe, observe_class
@@ -25,7 +28,10 @@ from ..caching.options import Options
 from ..caching.read_cache import ReadCache
 from ..caching.region import CacheCounts, Region, counts
 from ..caching.sharing import Host
+from ..caching.size_simulation import SizeAdvice, SizeSimulation, size_advice
 from ..caching.store import Store
+from ..caching.ttl_tuning import DEFAULT_BUDGET, StalePrice
+from ..caching.verification import Verification
 from ..core.errors import KnitPerfError
 from ..core.locks import create_lock
 from ..core.units import MB
@@ -50,6 +56,8 @@ DEFAULT_NAMESPACE = "default"
 DEFAULT_MAX_MB = 64.0
 MAX_PATTERNS_OF_ALL = 150
 """Number of patterns of keys that are distinguished, of all observed caches."""
+_PATIENCE_S = 5.0
+"""Seconds for which verification waits for a moment without another request in flight."""
 _MAX_ENDED = 1000
 """Number of functions whose counts are kept after they were freed, until they are published."""
 
@@ -97,6 +105,7 @@ class CacheOptimizer:
         self._store = Store(round((DEFAULT_MAX_MB if max_mb is None else max_mb) * MB))
         self._has_own_bound = max_mb is not None
         self._invalidation = Invalidation(self._versions, self._server)
+        self._sizes = SizeSimulation(self._store, self._invalidation, time.monotonic)
         self._values = KeyValueCache(self._store, self._invalidation)
         self._functions: weakref.WeakSet[FunctionCache] = weakref.WeakSet()
         identity = CodeIdentity(configuration, lambda: self._setting("cache_per_host", ()))
@@ -109,6 +118,11 @@ class CacheOptimizer:
         self._ended: deque[Region] = deque(maxlen=_MAX_ENDED)  # of functions that were freed
         self._lock = create_lock()  # guards the set of functions
         self._reads: ReadCache | None = None
+        self._prices = StalePrice(self._stale_budget), StalePrice(self._stale_budget)
+        self._verification = Verification(
+            lambda: self._setting("cache_verify", 0), self._after_response, observer,
+            self._tracks_tables, time.monotonic, time.time, random.random,
+        )  # fmt: skip
         self._observed: dict[str, ObservedCache] = {}  # by name
         self._polled: list[PolledCache] = []
         self._patterns = 0  # that are distinguished, of all observed caches
@@ -137,6 +151,17 @@ class CacheOptimizer:
         value: T = default if session is None else getattr(session.settings, name)
         return value
 
+    def _stale_budget(self) -> float:
+        return self._setting("cache_stale_budget", DEFAULT_BUDGET)
+
+    def _after_response(self, job: Callable[[], None]) -> bool:
+        """Have a job run once a response was sent; return whether it will."""
+        session = self._resolve()
+        if session is None:
+            return False
+        session.recorder.after_response.add(job, _PATIENCE_S, only_sent=True)
+        return True
+
     def _tracks_tables(self) -> bool:
         """Return whether all writes of tables move versions from now on."""
         versions = self._invalidation.versions
@@ -152,13 +177,15 @@ class CacheOptimizer:
         self._invalidation.forget()
         session = self._resolve()
         if session is not None:
-            session.publish_cache(self._unpublished_regions, self._store, self._observed_caches)
+            session.publish_cache(
+                self._unpublished_regions, self._store, self._observed_caches, self._sizes
+            )
 
     @property
     def reads(self) -> ReadCache:
         """Results of the readers of pandas, for applications with ``KNITPERF_REUSE_READS``."""
         if self._reads is None:
-            self._reads = ReadCache(self._store, self._invalidation, _is_bypassed, host=self._host)
+            self._reads = ReadCache(self._store, self._invalidation, is_bypassed, host=self._host)
         return self._reads
 
     # -- functions -----------------------------------------------------------------------------------
@@ -168,7 +195,8 @@ class CacheOptimizer:
 
     @overload
     def cached(
-        self, function: None = None, *, namespace: str | None = None, ttl: float | None = None,
+        self, function: None = None, *, namespace: str | None = None,
+        ttl: float | Literal["auto"] | None = None,
         tags: Iterable[str] = (), key: Callable[..., Any] | None = None, ignore: Iterable[str] = (),
         vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
@@ -178,8 +206,9 @@ class CacheOptimizer:
 
     def cached(
         self, function: Callable[..., Any] | None = None, *, namespace: str | None = None,
-        ttl: float | None = None, tags: Iterable[str] = (), key: Callable[..., Any] | None = None,
-        ignore: Iterable[str] = (), vary: str | Callable[[], Any] | Iterable[Any] = (),
+        ttl: float | Literal["auto"] | None = None, tags: Iterable[str] = (),
+        key: Callable[..., Any] | None = None, ignore: Iterable[str] = (),
+        vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
         stale_if_error: float = 0.0, early: float = 0.0, share: bool | None = None,
         depends: Depends = AUTO,
@@ -195,7 +224,8 @@ class CacheOptimizer:
         Args:
             function: the function; without one the result is a decorator with these options.
             namespace: name for statistics and :meth:`invalidate`; that of the function by default.
-            ttl: seconds until a value expires; never by default.
+            ttl: seconds until a value expires; never by default. ``"auto"`` tunes the lifetime of each
+                value, see :meth:`optimize_ttl`.
             tags: names by which :meth:`invalidate` finds its values too.
             key: called with the arguments; its result is the key in place of them.
             ignore: names of parameters that the result does not depend on.
@@ -229,7 +259,7 @@ class CacheOptimizer:
             )
         options = Options(
             namespace=name_of(function) if namespace is None else _text("namespace", namespace),
-            ttl=_seconds("ttl", math.inf if ttl is None else ttl, positive=True),
+            ttl=_lifetime(ttl), auto_ttl=ttl == "auto",
             tags=_texts("tags", tags), keys=KeyOptions(
                 key, frozenset(_texts("ignore", ignore)), self._varied(vary)
             ),
@@ -240,8 +270,9 @@ class CacheOptimizer:
             depends=declared(depends),
         )  # fmt: skip
         cache = FunctionCache(
-            function, options, self._store, self._invalidation, _BYPASSES, _is_bypassed,
+            function, options, self._store, self._invalidation, SLOW_PATH, is_bypassed,
             observer=self._observer, host=self._host, tracks_tables=self._tracks_tables,
+            verification=self._verification, prices=self._prices,
         )  # fmt: skip
         wrapper: Any = cache.wrapper
         wrapper.__knitperf_cache__ = cache
@@ -261,18 +292,10 @@ class CacheOptimizer:
             )
         return tuple(one if callable(one) else self._vary[one] for one in chosen)
 
-    @contextmanager
-    def bypass(self) -> Iterator[None]:
+    @staticmethod
+    def bypass() -> AbstractContextManager[None]:
         """Call functions themselves within the block, and cache none of their results."""
-        before, marker = _BYPASS.get(), object()
-        try:
-            _BYPASSES.append(marker)
-            _BYPASS.set(True)
-            yield
-        finally:
-            _BYPASS.set(before)
-            if marker in _BYPASSES:
-                _BYPASSES.remove(marker)
+        return bypass()
 
     # -- values --------------------------------------------------------------------------------------
 
@@ -461,6 +484,27 @@ class CacheOptimizer:
 
     get_statistics = get_cache_statistics
 
+    def advise(self) -> list[SizeAdvice]:
+        """Return the hit rates that this process would have with less or more room for values.
+
+        They are those of simulated caches with the same policy, which begin once the cache is half full.
+        """
+        self._sizes.tick()
+        lookups = counts(self._regions())
+        return size_advice(self._sizes.totals, lookups["hit_rate"], self._store.maxsize)
+
+    def optimize_ttl(self) -> list[TTLAdvice]:
+        """Return the outcome of the lifetimes of each cached function, and that of tuned ones.
+
+        With ``ttl="auto"`` they are tuned already: the lifetime of a value follows from its rate of
+        changes, its rate of calls and the time of its load, so that the share of hits that are out of
+        date stays within ``KNITPERF_CACHE_STALE_BUDGET``. Nothing is changed by this call.
+        """
+        with self._lock:
+            functions = list(self._functions)
+        advice = [cache.lifetimes.advice() for cache in functions]
+        return sorted(advice, key=lambda row: (row["namespace"], row["function"]))
+
     def _regions(self) -> list[Region]:
         regions = list(self._values.regions.values())
         regions += [] if self._reads is None else [self._reads.region]
@@ -494,15 +538,6 @@ class CacheOptimizer:
         return cache.explain(args if bound is None else (bound, *args), kwargs)
 
 
-_BYPASSES: list[Any] = []
-"""Not empty while any code bypasses the cache, and while loads run whose dependencies are detected."""
-_BYPASS: ContextVar[bool] = ContextVar("knitperf_bypass", default=False)
-
-
-def _is_bypassed() -> bool:
-    return _BYPASS.get()
-
-
 def _end(region: Region, orphans: deque[Region], ended: deque[Region]) -> None:
     """Note that the function of a region was freed; called at any place of any thread."""
     orphans.append(region)
@@ -514,6 +549,13 @@ def _seconds(name: str, value: Any, *, positive: bool = False) -> float:
     if not valid or (positive and value == 0):
         raise KnitPerfError(f"{name} must be a number of seconds above 0, not {value!r}")
     return float(value)
+
+
+def _lifetime(ttl: Any) -> float:
+    """Return the seconds of the option ``ttl``; infinite where it is tuned."""
+    if isinstance(ttl, str) and ttl != "auto":
+        raise KnitPerfError(f'ttl must be a number of seconds above 0, or "auto", not {ttl!r}')
+    return math.inf if ttl in (None, "auto") else _seconds("ttl", ttl, positive=True)
 
 
 def _number(name: str, value: Any) -> float:

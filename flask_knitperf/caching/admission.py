@@ -8,6 +8,7 @@ first refusal of a function is logged.
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -17,6 +18,8 @@ from .cacheability import NotCacheable
 from .call_keys import CallKeys, name_of
 from .dependencies import CHECK_S, Problem
 from .early_refresh import refresh_time
+from .frame_copies import is_shallow
+from .lifetimes import Lifetimes
 from .load import Load
 from .load_reads import Read, ReadObserver, description, repair, unkeyed
 from .lookup import Lookup
@@ -45,6 +48,7 @@ class Admission:
         observer: returns the endpoint of the current request.
         clock: returns monotonic time in seconds.
         draw: returns random numbers of at least 0 and below 1.
+        lifetimes: of the values.
 
     Attributes:
         sharing: shares values with other processes, ``None`` to share none.
@@ -54,9 +58,11 @@ class Admission:
     def __init__(
         self, region: Region, store: Store, options: Options, keys: CallKeys, lookup: Lookup,
         observer: ReadObserver, clock: Callable[[], float], draw: Callable[[], float],
+        lifetimes: Lifetimes,
     ) -> None:  # fmt: skip
         self._region, self._store, self._options, self._keys = region, store, options, keys
         self._lookup, self._observer, self._clock, self._draw = lookup, observer, clock, draw
+        self._lifetimes = lifetimes
         self.sharing: Sharing | None = None
         self.refused = ""
         self._refused_keys: set[Hashable] = set()
@@ -95,12 +101,14 @@ class Admission:
         before = self._region.entries.get(key)
         if before is not None and before.born > load.began and self._lookup.is_valid(before):
             return None  # a later load was faster
-        expires = min(now + self._options.ttl, load.expires)
+        ttl = self._options.ttl if raises else self._lifetimes.of(key, value, load, now)
+        expires = min(now + ttl, load.expires)
         entry = Entry(
             self._region, key, value if raises else None, cost=seconds, raises=raises, expires=expires,
             refresh=self.refresh_time(expires, seconds), epoch=load.epoch, slots=load.slots,
             versions=load.versions, sources=load.sources, check_at=now + CHECK_S,
         )  # fmt: skip
+        began = time.perf_counter()
         is_shared = (
             not raises
             and self.sharing is not None
@@ -114,6 +122,9 @@ class Admission:
                 self._refuse(key, str(reason))
                 return None
             entry.set_value(kept, copy, size + size_of_key(key))
+            if copy is not None and not is_shallow(copy):  # a hit copies as much
+                entry.hit_cost = time.perf_counter() - began
+        self._region.overhead.seconds += time.perf_counter() - began
         if not self._store.add(entry):
             self._refuse(key, TOO_LARGE)
             return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import keyword
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from inspect import Parameter
@@ -21,6 +22,7 @@ from ..metrics.catalogue import PartKind
 from ..recording.span import CURRENT, Span
 from .instances import InstanceNumbers
 from .keys import PLAIN, Encoding
+from .region import Overhead
 
 OF_THIS_PROCESS = (..., ...)
 """End of a key that has another meaning in other processes."""
@@ -38,6 +40,8 @@ _WRAPPER = """
         and {p}now() < {p}entry.until and not {p}bypasses{unchanged}
     ):
         {p}entry.uses += 1
+        if {p}entry.uses >= {p}entry.verify_at:
+            {p}verify({p}entry, {p}key, {args}, {kwargs})
         {p}span = {p}current()
         if {p}span is not None:
             {p}parts = {p}span.parts
@@ -48,6 +52,11 @@ _WRAPPER = """
         {p}copy = {p}entry.copy
         return {p}entry.value if {p}copy is None else {p}copy({p}entry.value)
     return {wait}{p}miss({p}key, {args}, {kwargs})
+"""
+_KEY = """
+def {name}({parameters}):
+    {key}
+    return {p}key
 """
 _PLAIN = """if {plain}:
         {p}key = ({values})
@@ -76,6 +85,7 @@ class CallKeys:
     Args:
         function: the function.
         options: the parts of a call that are its key.
+        overhead: to which the time of keys by content is added.
 
     Attributes:
         instances: numbers of the instances whose method it is.
@@ -86,8 +96,11 @@ class CallKeys:
         KnitPerfError: ``ignore`` names no parameter of the function.
     """
 
-    def __init__(self, function: Callable[..., Any], options: KeyOptions) -> None:
+    def __init__(
+        self, function: Callable[..., Any], options: KeyOptions, overhead: Overhead | None = None
+    ) -> None:
         self.function, self.options = function, options
+        self._overhead = Overhead() if overhead is None else overhead
         self.instances = InstanceNumbers()
         self.signature = _signature(function)
         parameters = self.signature.parameters
@@ -110,6 +123,21 @@ class CallKeys:
         }  # fmt: skip
 
     def encode(self, *values: Any) -> Hashable:
+        """Return the key of a call, and add the time that this takes to the overhead.
+
+        Args:
+            values: see :meth:`_encode`.
+
+        Raises:
+            CacheKeyError: one of them has no content that could be a key.
+        """
+        began = time.perf_counter()
+        try:
+            return self._encode(*values)
+        finally:
+            self._overhead.seconds += time.perf_counter() - began
+
+    def _encode(self, *values: Any) -> Hashable:
         """Return the key of a call.
 
         Args:
@@ -208,20 +236,17 @@ class CallKeys:
         """Return the wrapper of the function.
 
         Args:
-            environment: globals of the wrapper: ``get``, ``words``, ``index``, ``now``, ``bypasses`` and
-                ``miss``, without the prefix of its names. More are added.
+            environment: globals of the wrapper: ``get``, ``words``, ``index``, ``now``, ``bypasses``,
+                ``verify`` and ``miss``, without the prefix of its names. More are added.
             is_async: whether the wrapper is a coroutine function.
         """
-        p = _PREFIX
-        scope: dict[str, Any] = {p + name: value for name, value in environment.items()}
+        p, scope = _PREFIX, self._scope()
+        scope |= {p + name: value for name, value in environment.items()}
         scope |= {
-            f"{p}encode": self.encode, f"{p}type": type, f"{p}plain": PLAIN, f"{p}id": id,
-            f"{p}numbers": self.instances.by_id.get, f"{p}of": self.options.key,
             f"{p}function": self.function, f"{p}code": getattr(self.function, "__code__", None),
             f"{p}defaults": getattr(self.function, "__defaults__", None), f"{p}current": CURRENT.get,
             f"{p}hit": PartKind.CACHE_HIT.value, f"{p}count": count,
         }  # fmt: skip
-        scope |= {f"{p}vary{n}": vary for n, vary in enumerate(self.options.vary)}
         args, kwargs = self._forwarded()
         source = _WRAPPER.format(
             p=p, define="async def" if is_async else "def", wait="await " if is_async else "",
@@ -229,9 +254,35 @@ class CallKeys:
             key=self._key_source(args, kwargs), args=args, kwargs=kwargs,
             unchanged=self._unchanged(),
         )  # fmt: skip
+        return self._compiled(source, scope)
+
+    def compile_key(self, encode: Callable[..., Hashable]) -> Callable[..., Hashable]:
+        """Return a function that is called like the function itself, and returns the key of the call.
+
+        Args:
+            encode: called in the place of :meth:`encode`.
+        """
+        p, scope = _PREFIX, self._scope()
+        scope[f"{p}encode"] = encode
+        source = _KEY.format(
+            p=p, name=_identifier(self.function), parameters=self._parameters(scope),
+            key=self._key_source(*self._forwarded()),
+        )  # fmt: skip
+        return self._compiled(source, scope)
+
+    def _scope(self) -> dict[str, Any]:
+        """Return the globals of code that computes keys."""
+        p = _PREFIX
+        scope: dict[str, Any] = {
+            f"{p}encode": self.encode, f"{p}type": type, f"{p}plain": PLAIN, f"{p}id": id,
+            f"{p}numbers": self.instances.by_id.get, f"{p}of": self.options.key,
+        }  # fmt: skip
+        return scope | {f"{p}vary{n}": vary for n, vary in enumerate(self.options.vary)}
+
+    def _compiled(self, source: str, scope: dict[str, Any]) -> Callable[..., Any]:
         exec(compile(source, f"<cached {name_of(self.function)}>", "exec"), scope)  # noqa: S102
-        wrapper: Callable[..., Any] = scope[_identifier(self.function)]
-        return wrapper
+        compiled: Callable[..., Any] = scope[_identifier(self.function)]
+        return compiled
 
     def _unchanged(self) -> str:
         """Return the source of the test that no reloader has replaced the function's code."""

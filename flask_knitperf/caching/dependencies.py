@@ -108,6 +108,11 @@ class Declared(NamedTuple):
     tags: tuple[str, ...] = ()
     slots: tuple[int, ...] = ()
 
+    @property
+    def is_declared(self) -> bool:
+        """Whether it names anything."""
+        return bool(self.files or self.folders or self.tables or self.tags)
+
     def names(self) -> list[str]:
         """Return the tags and folders as texts; files and tables are those of an entry."""
         return [f"tag {tag}" for tag in self.tags] + [f"folder {folder}" for folder in self.folders]

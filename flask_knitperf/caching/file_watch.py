@@ -43,7 +43,8 @@ _FD_FOLDER = "/proc/self/fd"
 _PAUSED = Problem("its reads were not watched for a moment", is_passing=True)
 _PATHLIB = "pathlib"
 _FOR_APPLICATION = (
-    os.path.join(PACKAGE, "caching", "function_cache.py"), os.path.join(PACKAGE, "frames", "")
+    os.path.join(PACKAGE, "caching", "function_cache.py"),
+    os.path.join(PACKAGE, "caching", "verification.py"), os.path.join(PACKAGE, "frames", ""),
 )  # fmt: skip
 """Modules of this package that read for the application, or call a function of it (``os.listdir``)."""
 

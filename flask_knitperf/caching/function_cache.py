@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import random
 import time
 from collections.abc import Callable, Hashable
@@ -23,12 +24,14 @@ from ..metrics.catalogue import CacheEvent, PartKind
 from ..recording.span import CURRENT
 from ..storage.versions import EPOCH
 from .admission import Admission
+from .bypass import is_counted
 from .call_keys import CallKeys, count
 from .code_identity import enclosed_digest
 from .dependencies import RUNNING, pass_on
 from .explanation import Explanation, Misses, explanation
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
 from .key_digests import KeyDigests
+from .lifetimes import Lifetimes
 from .load import Load
 from .load_reads import NO_OBSERVER, CurrentRequest, ReadObserver
 from .lookup import Lookup
@@ -38,6 +41,8 @@ from .server.sharing import ServerSharing
 from .sharing import Host, HostFlight, Sharing
 from .single_flight import SingleFlight, copy_of
 from .store import Store
+from .ttl_tuning import StalePrice
+from .verification import Verification
 
 MAX_WAIT_S = 20.0
 """Longest time that a call waits for another one that loads the same key."""
@@ -46,6 +51,7 @@ _MAX_FOLLOWED = 3
 
 _REASONS = {
     CacheEvent.COLD: "never cached", CacheEvent.CAPACITY: "evicted", CacheEvent.EXPIRED: "expired",
+    CacheEvent.INVALIDATED: "invalidated",
 }  # fmt: skip
 """Texts on look-ups of keys without an entry."""
 
@@ -65,10 +71,13 @@ class FunctionCache:
         clock: returns monotonic time in seconds.
         draw: returns random numbers of at least 0 and below 1.
         tracks_tables: returns whether all writes of tables move versions from now on.
+        verification: verifies a share of the hits, ``None`` for none.
+        prices: of an outdated answer, for tuned lifetimes and for advice.
 
     Attributes:
         region: its entries and counts.
         keys: its keys.
+        lifetimes: of its values.
         wrapper: the function that callers use.
 
     Raises:
@@ -80,18 +89,24 @@ class FunctionCache:
         invalidation: Invalidation, bypasses: list[Any], is_bypassed: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic, observer: ReadObserver = NO_OBSERVER,
         draw: Callable[[], float] = random.random, host: Host | None = None,
-        tracks_tables: Callable[[], bool] = lambda: False,
+        tracks_tables: Callable[[], bool] = lambda: False, verification: Verification | None = None,
+        prices: tuple[StalePrice, StalePrice] | None = None,
     ) -> None:  # fmt: skip
         self.function, self.options = function, options
-        self.keys = CallKeys(function, options.keys)
+        profiled = getattr(function, "__knitperf_profiled__", None)
+        if profiled is not None:
+            profiled.is_cached = True
         self.region = Region(options.namespace)
+        self.keys = CallKeys(function, options.keys, self.region.overhead)
         self._store, self._invalidation, self._clock = store, invalidation, clock
         self._bypasses, self._is_bypassed, self._observer = bypasses, is_bypassed, observer
-        self._tracks_tables = tracks_tables
+        self._tracks_tables, self._verification = tracks_tables, verification
         self._lookup = Lookup(self.region, invalidation, observer, clock)
+        self.lifetimes = Lifetimes(function, options, *(prices or (StalePrice(), StalePrice())))
         self._admission = Admission(
-            self.region, store, options, self.keys, self._lookup, observer, clock, draw
-        )
+            self.region, store, options, self.keys, self._lookup, observer, clock, draw,
+            self.lifetimes,
+        )  # fmt: skip
         self._misses = Misses()
         self._flights = SingleFlight(MAX_WAIT_S)
         self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
@@ -107,6 +122,7 @@ class FunctionCache:
         environment = {
             "get": self.region.entries.get, "words": invalidation.words, "index": EPOCH,
             "now": clock, "bypasses": bypasses, "miss": self._miss_async if self.is_async else self.miss,
+            "verify": self._verify,
         }  # fmt: skip
         wrapper = self.keys.compile(environment, is_async=self.is_async)
         self._scope = wrapper.__globals__
@@ -148,7 +164,7 @@ class FunctionCache:
             Exception: that of the function.
         """
         if self._bypasses and self._is_bypassed():
-            self.region.bypassed += 1
+            self.region.bypassed += is_counted()
             return self.function(*args, **kwargs)
         entry = self.region.entries.get(key)
         if (  # something else was invalidated: the common case, and nothing of the below is needed
@@ -157,7 +173,7 @@ class FunctionCache:
             and self._lookup.is_valid(entry)
             and not self._is_replaced()
         ):
-            return self._serve(entry)
+            return self._hit(entry, key, args, kwargs)
         request = self._observer.request(self.wrapper)
         if request.is_unsafe_view:
             self.region.bypassed += 1
@@ -170,7 +186,7 @@ class FunctionCache:
             routed = self._lookup.routed(key)
             entry = self._lookup.servable(routed, self._tolerated(routed))
             if entry is not None and not entry.claim_refresh(self._clock()):
-                return self._serve(entry)
+                return self._hit(entry, key, args, kwargs)
             if self._admission.is_refused(routed):  # waiting for a value of one caller is in vain
                 break
             (value, entry), is_own = self._flights.run(routed, functools.partial(load, entry))
@@ -185,7 +201,7 @@ class FunctionCache:
         self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if self._bypasses and self._is_bypassed():
-            self.region.bypassed += 1
+            self.region.bypassed += is_counted()
             return await self.function(*args, **kwargs)
         request = self._observer.request(self.wrapper)
         if request.is_unsafe_view:
@@ -199,7 +215,7 @@ class FunctionCache:
             routed = self._lookup.routed(key)
             entry = self._lookup.servable(routed, self._tolerated(routed))
             if entry is not None and not entry.claim_refresh(self._clock()):
-                return self._serve(entry)
+                return self._hit(entry, key, args, kwargs)
             if self._admission.is_refused(routed):
                 break
             (value, entry), is_own = await self._flights.run_async(
@@ -250,6 +266,21 @@ class FunctionCache:
     def _tolerated(self, key: Hashable) -> float:
         """Return the seconds after the expiry in which a value is returned: 0 if nothing loads."""
         return self.options.stale if self._flights.is_loading(key) else 0.0
+
+    def _hit(
+        self, entry: Entry, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        value = self._serve(entry)
+        if entry.uses >= entry.verify_at:
+            self._verify(entry, key, args, kwargs)
+        return value
+
+    def _verify(
+        self, entry: Entry, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Have a hit verified; called for those whose turn it is."""
+        if self._verification is not None:
+            self._verification.add(self, entry, key, args, kwargs)
 
     def _serve(self, entry: Entry) -> Any:
         if RUNNING:
@@ -303,6 +334,8 @@ class FunctionCache:
     def _fetched(self, entry: Entry, due: Entry | None) -> tuple[Any, Entry]:
         """Return a value that another process has loaded, or the one that it is about to replace."""
         self.region.fetched += entry is not due
+        if self._verification is not None and entry.verify_at == math.inf:
+            entry.verify_at = self._verification.hits_until_next()
         return self._serve(entry), entry
 
     def _host_flight(
@@ -371,7 +404,7 @@ class FunctionCache:
     ) -> Load:  # fmt: skip
         region, before = self.region, self.region.entries.get(routed)
         if before is None:
-            reason = _REASONS[region.count_missing(routed)]
+            reason = _REASONS[region.count_missing(routed, key)]
         elif before.expires <= self._clock():
             region.expired += 1
             reason = "expired"
@@ -380,18 +413,20 @@ class FunctionCache:
             reason = "expires soon"
         else:
             region.invalidated += 1
-            reason = "invalidated"
+            reason = _REASONS[CacheEvent.INVALIDATED]
         self._misses.note(routed, reason)
         span = CURRENT.get()
         if span is not None:
             count(span, PartKind.CACHE_LOAD.value)
         self._admission.forget_instances()
-        return Load(
+        load = Load(
             key, before, self._code, self._invalidation, self._slots, self._observer,
             functools.partial(self.keys.vary, args, kwargs), self._clock,
             request, self.options.depends, self._bypasses,
-            self._tracks_tables, self.options.ttl,
+            self._tracks_tables, self.lifetimes.planned(routed),
         )  # fmt: skip
+        load.was_invalidated = reason == _REASONS[CacheEvent.INVALIDATED]
+        return load
 
     def _failed(self, error: Exception, load: Load) -> tuple[Any, Entry | None]:
         """Return the old value in place of an error, where that is allowed; else raise the error."""
@@ -422,7 +457,37 @@ class FunctionCache:
         if load.code != self._code:  # it was replaced meanwhile
             self.region.load_seconds += self._clock() - load.began
             return None
-        return self._admission.admit(value, load, raises=raises)
+        entry = self._admission.admit(value, load, raises=raises)
+        if entry is not None and not raises and self._verification is not None:
+            entry.verify_at = self._verification.hits_until_next()
+        return entry
+
+    # -- for verification -----------------------------------------------------------------------------
+
+    @property
+    def words(self) -> memoryview:
+        """The versions that the slots of entries refer to."""
+        return self._invalidation.words
+
+    def age(self, entry: Entry) -> float:
+        """Return the seconds for which an entry has been stored."""
+        return self._clock() - entry.born
+
+    def is_served(self, entry: Entry) -> bool:
+        """Return whether a call would be answered with an entry now."""
+        return (
+            entry.place >= 0
+            and self._clock() < entry.expires
+            and self._lookup.is_valid(entry)
+            and not self._is_replaced()
+        )
+
+    def discard(self, entry: Entry) -> None:
+        """Remove a value that is out of date, also from what other processes find."""
+        if self._sharing is not None:
+            self._sharing.remove(entry.key)
+        self._store.remove(entry)
+        self.region.remember_removed(entry.key, CacheEvent.INVALIDATED)
 
     def explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Explanation:
         """Return the state of a call in this process; the function is not called."""

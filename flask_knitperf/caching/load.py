@@ -46,6 +46,7 @@ class Load:
         versions: those of the slots, before the load.
         generations: those of the server, before the load; ``None`` without one.
         sources: files and tables that the value depends on, once it is settled.
+        was_invalidated: whether the former value was invalidated, so that no lifetime has ended.
         began: monotonic time in seconds.
     """
 
@@ -58,6 +59,7 @@ class Load:
         self.key, self.before, self.code, self.request = key, before, code, request
         self._vary, self._observer = vary, observer
         self.sources: Sources | None = None
+        self.was_invalidated = False
         self.slots = (*slots, *declared.slots) if declared.slots else slots
         self.generations = invalidation.generations()  # before the versions
         self._known_until = invalidation.known_until(clock())

@@ -11,6 +11,7 @@ a part of the key of each function that reads it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -137,6 +138,12 @@ class ReadObserver(Protocol):
     def endpoint(self) -> tuple[str, str]:
         """Return endpoint and method of the current request, empty where no request runs."""
 
+    def copy_request(self) -> AbstractContextManager[Any] | None:
+        """Return a context that is a copy of the current request, ``None`` where no request runs."""
+
+    def synchronous(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that returns the result of a function, or of a coroutine function."""
+
 
 class NoObserver:
     """Records nothing: there are no requests."""
@@ -158,6 +165,13 @@ class NoObserver:
     def endpoint(self) -> tuple[str, str]:
         """Return empty texts."""
         return "", ""
+
+    def copy_request(self) -> None:
+        """Return ``None``."""
+
+    def synchronous(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function."""
+        return function
 
 
 NO_OBSERVER = NoObserver()

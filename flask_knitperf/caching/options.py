@@ -17,7 +17,8 @@ class Options:
 
     Attributes:
         namespace: name under which it is reported and invalidated.
-        ttl: seconds until a value expires.
+        ttl: seconds until a value expires; infinite where ``auto_ttl`` is set.
+        auto_ttl: whether the lifetime of each value is tuned.
         tags: names by which its values are invalidated too.
         keys: what of a call is its key.
         errors: exceptions that are cached like values.
@@ -31,6 +32,7 @@ class Options:
 
     namespace: str
     ttl: float = math.inf
+    auto_ttl: bool = False
     tags: tuple[str, ...] = ()
     keys: KeyOptions = field(default_factory=KeyOptions)
     errors: tuple[type[Exception], ...] = ()
@@ -40,6 +42,11 @@ class Options:
     share: bool | None = None
     depends: Declared = field(default_factory=Declared)
 
+    @property
+    def expires(self) -> bool:
+        """Whether its values expire."""
+        return self.auto_ttl or math.isfinite(self.ttl)
+
     def shared(self) -> tuple[Any, ...]:
         """Return those that two caches of one function must have in common to share values.
 
@@ -48,7 +55,7 @@ class Options:
         """
         keys = self.keys
         return (
-            self.ttl, self.tags, self.depends, tuple(sorted(keys.ignore)),
+            self.ttl, self.auto_ttl, self.tags, self.depends, tuple(sorted(keys.ignore)),
             None if keys.key is None else callable_digest(keys.key),
             tuple(map(callable_digest, keys.vary)),
         )  # fmt: skip

@@ -14,6 +14,7 @@ from ..core.clock import NS_PER_S
 from ..core.locks import create_reentrant_lock
 from ..metrics.catalogue import (
     CACHE_BYTES,
+    CACHE_DIFFERENCE,
     CACHE_ENTRIES,
     CACHE_EVENT,
     CACHE_HIT,
@@ -21,13 +22,18 @@ from ..metrics.catalogue import (
     CACHE_MAPPED_BYTES,
     CACHE_MAX_BYTES,
     CACHE_MISMATCH,
+    CACHE_OVERHEAD,
     CACHE_REFUSAL,
     CACHE_SERVER,
+    CACHE_SIZED_HIT,
+    CACHE_SIZED_MISS,
+    CACHE_VERIFY,
     MAX_NAMESPACES,
     OBSERVED_CACHE,
     OBSERVED_LOAD,
     UNKEYED_READ,
     CacheEvent,
+    DifferenceKey,
     NoDetail,
     RefusalKey,
     UnkeyedReadKey,
@@ -37,7 +43,8 @@ from ..metrics.log_format import Observation
 from ..recording.recorder import Recorder
 from .observed import ObservedCache, PolledCache
 from .refusals import Refusals
-from .region import Entry, Region
+from .region import Difference, Entry, Region
+from .size_simulation import SizeSimulation
 from .store import Store
 
 if TYPE_CHECKING:
@@ -45,6 +52,8 @@ if TYPE_CHECKING:
 
 MAX_SHARE = 1 / 500
 """Share of a core that publication may take: a cache with many entries publishes less often."""
+MAX_SOURCE = 300
+"""Number of characters of the name of a file that are published."""
 
 _SIZE_METERS = (CACHE_ENTRIES, CACHE_BYTES, CACHE_MAPPED_BYTES)  # in the order of _Size
 
@@ -72,24 +81,25 @@ class CachePublisher:
         regions: returns the regions of the cache.
         store: keeps their entries.
         observed: returns the observed caches of the application itself.
+        sizes: simulates smaller and larger caches.
         server: that hosts share, ``None`` without one.
     """
 
     def __init__(
         self, recorder: Recorder, regions: Callable[[], Iterable[Region]], store: Store,
         observed: Callable[[], Iterable[ObservedCache | PolledCache]] = tuple,
-        server: ServerLevel | None = None,
+        sizes: SizeSimulation | None = None, server: ServerLevel | None = None,
     ) -> None:  # fmt: skip
         self._server = server
         self._recorder, self._regions, self._store = recorder, regions, store
-        self._observed = observed
+        self._observed, self._sizes_simulation = observed, sizes
         # reentrant: a finalizer of the host, or a signal handler, may close the session meanwhile
         self._lock = create_reentrant_lock()
         self._pid = recorder.clock.pid()
         self._worker = ""  # the writer to which sizes were published
         self._sizes: dict[str, _Size] = {}
         self._names: set[str] = set()  # of namespaces, as far as they are distinguished
-        self._next_ns = 0
+        self._next_ns = self._next_simulation_ns = 0
         recorder.on_change.append(self._drop_inherited)
 
     def tick(self) -> None:
@@ -113,13 +123,15 @@ class CachePublisher:
                 increases[name].update(region.unpublished(entries))
                 sizes[name] = sizes[name].plus(entries)
                 self._note(name, region.take_refusals())
+                self._note_differences(name, region.take_differences())
             observations = [
                 observation
                 for name, increase in increases.items()
                 for observation in self._counted(name, increase)
             ]
             self._recorder.emit([
-                *observations, *self._sized(sizes), *self._observed_counts(), *self._server_counts()
+                *observations, *self._sized(sizes), *self._observed_counts(),
+                *self._simulated(), *self._server_counts(),
             ])  # fmt: skip
             if self._server is not None:
                 self._degrade(self._server.lost)
@@ -159,9 +171,13 @@ class CachePublisher:
             observations.append((series(CACHE_HIT, name), 1, float(saved_ns)))
         if hits > 1:  # the first carries the sum, these only the count
             observations.append((series(CACHE_HIT, name), hits - 1, 0.0))
-        if increase["load_seconds"]:
-            load_ns = round(increase["load_seconds"] * 1e9)
-            observations.append((series(CACHE_LOAD, name), 1, float(load_ns)))
+        for meter, count in (
+            (CACHE_LOAD, "load_seconds"),
+            (CACHE_VERIFY, "verify_seconds"),
+            (CACHE_OVERHEAD, "overhead_seconds"),
+        ):
+            if increase[count]:
+                observations.append((series(meter, name), 1, float(round(increase[count] * 1e9))))
         observations += [
             (series(CACHE_EVENT, name, event), int(increase[event]), 1.0)
             for event in CacheEvent if increase[event]
@@ -199,6 +215,26 @@ class CachePublisher:
             for key, count, ns in cache.take_mismatches():
                 self._recorder.note(CACHE_MISMATCH, key, ns / NS_PER_S, NoDetail(), count)
 
+    def _simulated(self) -> Iterator[Observation]:
+        """Yield the observations of the simulated caches."""
+        if self._sizes_simulation is None:
+            return
+        began = self._recorder.clock.monotonic_ns()
+        if began >= self._next_simulation_ns:  # it rests alone: counts are to be published soon
+            self._sizes_simulation.tick()
+            took = self._recorder.clock.monotonic_ns() - began
+            self._next_simulation_ns = began + round(took / MAX_SHARE)
+        for (namespace, factor), one in self._sizes_simulation.take().items():
+            labels = self._name(namespace), f"{factor:g}"
+            for meter, count, seconds in (
+                (CACHE_SIZED_HIT, one.hits, one.saved_s), (CACHE_SIZED_MISS, one.misses, one.load_s),
+            ):  # fmt: skip
+                if count:
+                    series = self._recorder.series(meter, *labels)
+                    yield series, 1, float(round(seconds * NS_PER_S))
+                if count > 1:  # the first carries the sum, these only the count
+                    yield series, count - 1, 0.0
+
     def _note(self, name: str, refusals: Refusals) -> None:
         for reason, count in refusals.reasons.items():
             self._recorder.note(CACHE_REFUSAL, RefusalKey(name, reason), count, NoDetail(), count)
@@ -208,17 +244,27 @@ class CachePublisher:
             )
             self._recorder.note(UNKEYED_READ, key, seconds, NoDetail(), count)
 
+    def _note_differences(self, name: str, differences: Mapping[Difference, int]) -> None:
+        for one, count in differences.items():
+            key = DifferenceKey(
+                one.endpoint, one.method, name, one.function, one.kind, one.source[:MAX_SOURCE]
+            )
+            self._recorder.note(CACHE_DIFFERENCE, key, count, NoDetail(), count)
+
     def _drop_inherited(self) -> None:
         """In a forked child, drop what the parent has counted: it publishes that itself."""
         pid = self._recorder.clock.pid()
         if pid == self._pid:
             return
-        self._pid, self._next_ns = pid, 0
+        self._pid, self._next_ns, self._next_simulation_ns = pid, 0, 0
         for region in self._regions():
             region.unpublished(list(region.entries.values()))
             region.take_refusals()
+            region.take_differences()
         for cache in self._observed():
             for use in cache.uses():
                 use.take()
             cache.take_loads()
             cache.take_mismatches()
+        if self._sizes_simulation is not None:
+            self._sizes_simulation.drop()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
     from .dependencies import Sources
 
 from ..core.locks import create_reentrant_lock
-from ..metrics.catalogue import CacheEvent
+from ..metrics.catalogue import CacheEvent, DifferenceKind
 from .frame_copies import is_shallow
 from .refusals import Refusals
 
@@ -34,7 +34,9 @@ class Entry:
         mapped: bytes in a file that all processes map.
         is_shared: whether other processes find its value.
         cost: seconds that its load took.
+        hit_cost: seconds that a copy for one caller takes, 0 where that is next to nothing.
         seconds_per_byte: ``cost`` by ``size``.
+        served: number of hits until they were folded.
         until: monotonic time in seconds from which a hit has to be checked.
         expires: monotonic time in seconds at which the value expires.
         refresh: monotonic time in seconds from which one call loads it again, infinite once one does.
@@ -50,6 +52,7 @@ class Entry:
         used_at: monotonic time in seconds at which uses were last folded.
         born: monotonic time in seconds at which it was stored.
         place: index in the store's list, -1 while it is not stored.
+        verify_at: number of uses from which a hit is verified, infinite for none.
     """
 
     __slots__ = (
@@ -60,7 +63,7 @@ class Entry:
         "epoch",
         "expires",
         "folded_at",
-        "is_shared",
+        "hit_cost",
         "is_shared",
         "key",
         "mapped",
@@ -70,6 +73,7 @@ class Entry:
         "refresh",
         "region",
         "seconds_per_byte",
+        "served",
         "size",
         "slots",
         "sources",
@@ -78,6 +82,7 @@ class Entry:
         "used_at",
         "uses",
         "value",
+        "verify_at",
         "versions",
     )  # fmt: skip
 
@@ -93,9 +98,9 @@ class Entry:
         self.expires, self.refresh = expires, refresh
         self.check_again(math.inf if sources is None else check_at)
         self.epoch, self.slots, self.versions = epoch, slots, versions
-        self.uses, self.rate, self.uncounted = 0, 1.0, 0.0
+        self.uses, self.served, self.rate, self.uncounted = 0, 0, 1.0, 0.0
         self.folded_at = self.used_at = self.born = 0.0
-        self.place = -1
+        self.place, self.verify_at, self.hit_cost = -1, math.inf, 0.0
 
     def set_value(
         self, value: Any, copy: Callable[[Any], Any] | None, size: int, mapped: int = 0
@@ -113,6 +118,11 @@ class Entry:
         if self.sources is not None:
             self.size += self.sources.size
         self.seconds_per_byte = self.cost / self.size
+
+    @property
+    def hits(self) -> int:
+        """Number of hits since it was stored."""
+        return self.served + self.uses
 
     def of_loader(self, value: Any) -> Any:
         """Return the value for the caller that has loaded it, mapped if it is shared."""
@@ -150,6 +160,37 @@ class Entry:
             return is_first
 
 
+class Overhead:
+    """Time that a cache itself takes for keys and for copies of loaded values.
+
+    Attributes:
+        seconds: total.
+    """
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
+class Difference(NamedTuple):
+    """Cause for which verified hits differed from a new load.
+
+    Attributes:
+        endpoint: of the request.
+        method: of the request.
+        function: module and name of the function.
+        kind: the cause.
+        source: the file or table that the new load read besides, empty where there is none.
+    """
+
+    endpoint: str
+    method: str
+    function: str
+    kind: DifferenceKind
+    source: str
+
+
 class CacheCounts(TypedDict):
     """Statistics of one namespace.
 
@@ -177,6 +218,10 @@ class CacheCounts(TypedDict):
         saved_seconds: time that loading would have taken in place of the hits; 0 for values of ``put``,
             whose time is unknown.
         evicted: values that were removed for want of room.
+        verified: hits whose value was loaded again and compared.
+        differed: those of them whose value had changed.
+        verify_seconds: total time that this took.
+        overhead_seconds: time of keys and copies, estimated for hits.
     """
 
     entries: int
@@ -200,11 +245,17 @@ class CacheCounts(TypedDict):
     load_seconds: float
     saved_seconds: float
     evicted: int
+    verified: int
+    differed: int
+    verify_seconds: float
+    overhead_seconds: float
 
 
+MAX_DIFFERENCES = 50
+"""Number of causes of differences of a region that are distinguished between two publications."""
 MAX_REMOVED = 20_000
 """Number of removed keys of a region of which it is known why they were removed."""
-_COUNTERS = (*(event.value for event in CacheEvent), "load_seconds")
+_COUNTERS = (*(event.value for event in CacheEvent), "load_seconds", "verify_seconds")
 
 
 class Region:
@@ -219,16 +270,22 @@ class Region:
         unkeyed_reads: call sites of the request data that the latest load read and its key lacks.
         is_measured: whether the cost of its entries is the measured time of a load.
         refusals: results that were not cached, since they were last published.
+        differences: number of values that differed from a new load, since they were last published.
+        overhead: time of keys and of copies of loaded values.
     """
 
     __slots__ = (
+        "__weakref__",
+        "_copied_s",
         "_hits",
         "_published",
         "_removed",
         "_saved_s",
+        "differences",
         "entries",
         "is_measured",
         "namespace",
+        "overhead",
         "refusals",
         "routing",
         "unkeyed_reads",
@@ -237,14 +294,15 @@ class Region:
 
     def __init__(self, namespace: str, *, is_measured: bool = True) -> None:
         self.namespace, self.is_measured = namespace, is_measured
-        self.refusals = Refusals()
+        self.refusals, self.overhead = Refusals(), Overhead()
         self._published: dict[str, float] = {}
         self.entries: dict[Hashable, Entry] = {}
         self._removed: dict[int, CacheEvent] = {}  # why, by hash of the key
         self._hits = self.cold = self.capacity = self.expired = self.invalidated = self.early = 0
         self.bypassed = self.refused = self.unkeyed = self.shared_loads = self.stale = 0
-        self.fetched = self.evicted = 0
-        self._saved_s = self.load_seconds = 0.0
+        self.fetched = self.evicted = self.verified = self.differed = 0
+        self._saved_s = self._copied_s = self.load_seconds = self.verify_seconds = 0.0
+        self.differences: dict[Difference, int] = {}
         self.routing: tuple[str, ...] = ()
         self.unkeyed_reads: dict[tuple[str, str], str] = {}
 
@@ -253,20 +311,52 @@ class Region:
         if len(self._removed) < MAX_REMOVED:
             self._removed[hash(key)] = reason
 
-    def count_missing(self, key: Hashable) -> CacheEvent:
-        """Count a look-up of a key without an entry; return the reason."""
-        reason = self._removed.pop(hash(key), CacheEvent.COLD)
+    def count_missing(self, *keys: Hashable) -> CacheEvent:
+        """Count a look-up without an entry; return the reason.
+
+        Args:
+            keys: of the call, with and without its routing data.
+        """
+        known = [self._removed.pop(hash(key), None) for key in keys]
+        reason = next((one for one in known if one is not None), CacheEvent.COLD)
         setattr(self, reason, getattr(self, reason) + 1)
         return reason
+
+    def count_difference(self, difference: Difference) -> None:
+        """Count a value that differed from a new load."""
+        self.differed += 1
+        known = self.differences
+        if difference in known or len(known) < MAX_DIFFERENCES:
+            known[difference] = known.get(difference, 0) + 1
+
+    def take_differences(self) -> dict[Difference, int]:
+        """Return the values that differed since the previous call."""
+        differences, self.differences = self.differences, {}
+        return differences
 
     def fold(self, entry: Entry) -> int:
         """Add the hits of an entry since its latest fold; return their number."""
         uses = entry.uses
         entry.uses -= uses  # a hit in between stays counted
+        entry.verify_at -= uses
+        entry.served += uses
         self._hits += uses
+        self._copied_s += uses * entry.hit_cost
         if self.is_measured:
             self._saved_s += uses * entry.cost
         return uses
+
+    def overhead_seconds(self, entries: Iterable[Entry]) -> float:
+        """Return the seconds that keys and copies have taken; those of hits are estimated.
+
+        Args:
+            entries: those of the region.
+        """
+        return (
+            self.overhead.seconds
+            + self._copied_s
+            + sum(entry.uses * entry.hit_cost for entry in entries)
+        )
 
     def hits(self, entries: Iterable[Entry]) -> tuple[int, float]:
         """Return the number of hits, and the seconds of loading that they have saved.
@@ -284,7 +374,7 @@ class Region:
                 saved += uses * entry.cost if self.is_measured else 0.0
         return hits, saved
 
-    def unpublished(self, entries: Iterable[Entry]) -> dict[str, float]:
+    def unpublished(self, entries: Sequence[Entry]) -> dict[str, float]:
         """Return the increase of every count since the previous call.
 
         Args:
@@ -292,7 +382,9 @@ class Region:
         """
         hits, saved = self.hits(entries)
         current: dict[str, float] = {name: getattr(self, name) for name in _COUNTERS}
-        current |= {"hits": hits, "saved_seconds": saved}
+        current |= {
+            "hits": hits, "saved_seconds": saved, "overhead_seconds": self.overhead_seconds(entries),
+        }  # fmt: skip
         before = self._published
         # a count that another thread is folding is lower for a moment
         self._published = {name: max(count, before.get(name, 0)) for name, count in current.items()}
@@ -326,4 +418,7 @@ def counts(regions: Iterable[Region]) -> CacheCounts:
         "invalidated": row["invalidated"], "early": row["early"], "bypassed": row["bypassed"],
         "refused": row["refused"], "unkeyed": row["unkeyed"], "shared_loads": row["shared_loads"],
         "stale": row["stale"], "load_seconds": row["load_seconds"], "evicted": row["evicted"],
+        "verified": row["verified"], "differed": row["differed"],
+        "verify_seconds": row["verify_seconds"],
+        "overhead_seconds": sum(region.overhead_seconds(own) for region, own in entries),
     }  # fmt: skip

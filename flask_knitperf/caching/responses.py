@@ -12,7 +12,7 @@ The rules are those of a shared cache (RFC 9111, section 3), except that expiry 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -57,6 +57,19 @@ def is_response(value: Any) -> bool:
     return module is not None and isinstance(first, module.Response)
 
 
+def content(value: Any) -> Any:
+    """Return a result with the parts of its response in place of the response.
+
+    Raises:
+        RuntimeError: the response is streamed.
+    """
+    if not is_response(value):
+        return value
+    if type(value) is tuple:
+        return (content(value[0]), *value[1:])
+    return value.status, tuple(value.headers), value.get_data()
+
+
 def isolate_result(value: Any, request: CurrentRequest) -> Isolated:
     """Return the result of a function in the form in which it is cached.
 
@@ -92,6 +105,16 @@ def _isolate_result(value: Any, request: CurrentRequest) -> Isolated:
     _check_view_result(value)
     parts, rest = _parts(value[0]), isolate(value[1:])
     return Isolated((parts, rest), _response_tuple, size_of((parts,)) + rest.size)
+
+
+def comparable(value: Any, copy: Callable[[Any], Any] | None) -> Any:
+    """Return a value in a form that can be compared: parts of a response, else as a caller gets it.
+
+    Args:
+        value: in the form in which it is cached.
+        copy: returns a copy for one caller, ``None`` where the value is immutable.
+    """
+    return value if copy in (None, _response, _response_tuple) else copy(value)
 
 
 def _response(parts: ResponseParts) -> Any:

@@ -183,6 +183,14 @@ class Sharing:
             return None
         return entry if self._hold(entry, *loaded) and self._store.add(entry) else None
 
+    def remove(self, key: Hashable) -> None:
+        """Remove the value of a key from those that other processes find."""
+        digest = self._digest(key) if self._host.values.has_folder() else None
+        if digest is not None:
+            self._host.values.remove(digest)
+        if self.server is not None:
+            self.server.remove(key)
+
     def publish(
         self, key: Hashable, value: Any, entry: Entry, generations: memoryview | None = None
     ) -> bool:

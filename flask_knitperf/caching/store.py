@@ -56,6 +56,7 @@ class Store(Shrinkable):
         lock: guards it.
         currsize: bytes of all entries.
         evicted: number of entries that were evicted for want of room.
+        on_add: called with each entry that is stored, and the one that it replaces.
         orphans: regions that no code can reach any more, whose entries are to be removed.
 
     Raises:
@@ -69,6 +70,7 @@ class Store(Shrinkable):
         self.currsize: int = 0
         self.evicted = 0
         self.orphans: deque[Region] = deque()  # filled by callbacks, which take no lock
+        self.on_add: Callable[[Entry, Entry | None], None] | None = None
         self._clock = clock
         self._random = random.Random(seed).random  # noqa: S311 (no secret)
         self._entries: list[Entry] = []
@@ -127,6 +129,8 @@ class Store(Shrinkable):
         self._entries.append(entry)
         self.currsize += entry.size
         entry.region.entries[entry.key] = entry
+        if self.on_add is not None:
+            self.on_add(entry, before)
         return True
 
     def remove(self, entry: Entry) -> bool:

@@ -322,6 +322,17 @@ OPTIONS = (
     Option("CACHE_PER_HOST", (), "must be a list of names", _names,
            "Options and environment variables that differ between hosts and change no result; hosts "
            "share values only if all others are equal."),
+    Option("CACHE_VERIFY", 1000, *_whole(0, 1 << 40),
+           "Mean number of hits of cached functions of which one is loaded again after its response was "
+           "sent, and compared; `0` verifies none."),
+    Option("CACHE_STALE_BUDGET", 0.05, *_number(0, 1),
+           "Share of hits that may be out of date, of cached functions with a `ttl`."),
+    Option("CACHE_WHATIF", True, *_FLAG,
+           "Watch profiled functions as if they were cached, and report what caching them would save; "
+           "nothing is cached."),
+    Option("CACHE_WHATIF_SHARE", 0.005, *_number(0, 1),
+           "Share of the time of those functions that hashing their results may take, to learn which "
+           "answers from a cache would be stale; `0` hashes none."),
     Option("IGNORE_PATHS", (), "must be a list of paths that start with /", _paths,
            "Requests whose path starts with one of these are not recorded."),
     Option("LONG_POLLS", (), "must be a list of endpoints", _names,
@@ -411,6 +422,10 @@ class Settings(NamedTuple):
     cache_stale_seconds: float
     cache_server_max_kb: float
     cache_per_host: tuple[str, ...]
+    cache_verify: int
+    cache_whatif: bool
+    cache_whatif_share: float
+    cache_stale_budget: float
     ignore_paths: tuple[str, ...]
     long_polls: tuple[str, ...]
     url_prefix: str

@@ -36,6 +36,7 @@ from .template_rendering import time_rendering
 from .wsgi import SpanMiddleware, StreamedBody
 
 if TYPE_CHECKING:
+    from ..caching.load_reads import ReadObserver
     from ..web.application_access import Decision
 
 T = TypeVar("T")
@@ -63,6 +64,7 @@ def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
         root_frames=(Flask.wsgi_app.__code__, StreamedBody.__next__.__code__),
         is_async=async_detector(app),
         is_websocket=websocket_detector(app),
+        observer=_create_observer,
         secret_key=lambda: _of(application, _secret_key, b""),
     )
 
@@ -70,6 +72,12 @@ def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
 def _secret_key(app: Flask) -> bytes:
     key = app.secret_key or b""
     return key.encode("utf-8", "surrogatepass") if isinstance(key, str) else bytes(key)
+
+
+def _create_observer() -> ReadObserver:
+    from .cache_reads import FlaskReads  # most applications name no functions
+
+    return FlaskReads()
 
 
 def _of(application: Callable[[], Flask | None], read: Callable[[Flask], T], gone: T) -> T:

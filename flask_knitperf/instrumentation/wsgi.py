@@ -253,14 +253,15 @@ class SpanMiddleware(FastPathBase):
         """Return a body at whose end the jobs run that wait for one (:mod:`..recording.after_response`).
 
         A body that a server may treat specially is passed on as it is: a list has a length, and that of
-        ``wsgi.file_wrapper`` a descriptor. The jobs run at once then.
+        ``wsgi.file_wrapper`` a descriptor. The jobs run at once then,
+        but those that wait for a response that was sent.
         """
         jobs = self.recorder.after_response
         if not jobs:
             return body
         if type(body) is ClosingIterator or isinstance(body, StreamedBody):
             return BodyWithJobs(body, jobs.run)
-        jobs.run()
+        jobs.run(sent=False)
         return body
 
     def _follow(self, span: Span, body: Iterable[bytes]) -> Iterable[bytes]:

@@ -171,6 +171,27 @@ class CacheEvent(StrEnum):
     FETCHED = "fetched"  # a hit whose value another process had loaded
     STALE = "stale"  # a hit that returned an expired value
     EVICTED = "evicted"  # a value that was removed for want of room
+    VERIFIED = "verified"  # a hit whose value was loaded again and compared
+    DIFFERED = "differed"  # one of those: the new load had another result
+
+
+class WhatIfCalls(StrEnum):
+    """Calls of a function that is not cached, by what simulated caches do with them."""
+
+    JUDGED = "judged"
+    BEYOND = "beyond"  # of more keys than are judged
+    UNKEYED = "unkeyed"  # without a key; their time is not known
+
+
+class WhatIfObstacle(StrEnum):
+    """Reasons not to cache a function."""
+
+    UNKEYED = "unkeyed"  # arguments have no key
+    REFUSED = "refused"  # its results cannot be cached
+    NOTHING = "nothing"  # it returns None
+    UNCOMPARED = "uncompared"  # its results cannot be compared, so that their age is not bounded
+    READS = "reads"  # it reads request data that its key lacks
+    CHANGES = "changes"  # it changes something, which a call from the cache would not
 
 
 class ServerEvent(StrEnum):
@@ -277,6 +298,10 @@ CACHE_HIT = Meter("cache.cache_hit", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPA
 CACHE_LOAD = Meter("cache.cache_load", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPACES + 1)
 # all other events
 CACHE_EVENT = Meter("cache.cache_event", Kind.COUNTER, "1", (*_NAMESPACE, "event"), 2000)
+# time of loads that verify hits; an observation is the sum of those since the previous one
+CACHE_VERIFY = Meter("cache.cache_verify", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPACES + 1)
+# time of keys and copies of values, the same way; that of hits is estimated
+CACHE_OVERHEAD = Meter("cache.cache_overhead", Kind.COUNTER, "ns", _NAMESPACE, MAX_NAMESPACES + 1)
 # values in the cache now, and their estimated bytes
 CACHE_ENTRIES = Meter("cache.cache_entries", Kind.GAUGE, "1", _NAMESPACE, MAX_NAMESPACES + 1)
 CACHE_BYTES = Meter("cache.cache_bytes", Kind.GAUGE, "bytes", _NAMESPACE, MAX_NAMESPACES + 1)
@@ -289,12 +314,31 @@ CACHE_MAX_BYTES = Meter("cache.cache_max_bytes", Kind.GAUGE, "bytes", (), 1, Mer
 
 # round trips to the server that hosts share
 CACHE_SERVER = Meter("cache.server", Kind.COUNTER, "ns", ("event",), 10)
+_SIMULATED = (*_NAMESPACE, "factor")
+# look-ups in simulated caches of other sizes, in parts of the real one: hits, with the time that loading
+# would have taken in their place, and misses, with the time of loading
+CACHE_SIZED_HIT = Meter("cache.sized_hit", Kind.COUNTER, "ns", _SIMULATED, 1000)
+CACHE_SIZED_MISS = Meter("cache.sized_miss", Kind.COUNTER, "ns", _SIMULATED, 1000)
 
 ALL_KEYS = ""  # pattern of events that concern all keys of a cache
 # events of caches that the application has itself, by the pattern of their keys
 OBSERVED_CACHE = Meter("cache.observed", Kind.COUNTER, "1", ("cache", "pattern", "event"), 2000)
 # time between a missed look-up and the write of its value
 OBSERVED_LOAD = Meter("cache.observed_load", Kind.COUNTER, "ns", ("cache", "pattern"), 1000)
+
+_WATCHED = ("name", "where")
+MAX_WATCHED = 200  # functions of a process that are watched as if they were cached
+
+# calls of functions that are watched as if they were cached, by WhatIfCalls
+WHAT_IF_CALLS = Meter("cache.what_if_calls", Kind.COUNTER, "ns", (*_WATCHED, "calls"), 700)
+# those of them that would have hit a cache with a TTL in seconds, with the time that they took
+WHAT_IF_HIT = Meter("cache.what_if_hit", Kind.COUNTER, "ns", (*_WATCHED, "ttl"), 1500)
+# those of the hits whose answer was compared; the value is their weight (caching.what_if)
+WHAT_IF_COMPARED = Meter("cache.what_if_compared", Kind.COUNTER, "1", (*_WATCHED, "ttl"), 1500)
+# those of them whose answer was another one
+WHAT_IF_STALE = Meter("cache.what_if_stale", Kind.COUNTER, "1", (*_WATCHED, "ttl"), 1500)
+# calls of functions that should not be cached, by WhatIfObstacle
+WHAT_IF_HINDERED = Meter("cache.what_if_hindered", Kind.COUNTER, "1", (*_WATCHED, "obstacle"), 1300)
 
 # -- SQL -----------------------------------------------------------------------------------------------
 
@@ -514,6 +558,35 @@ class RefusalKey(NamedTuple):
     reason: str
 
 
+class DifferenceKind(StrEnum):
+    """Causes of a difference between a cached value and a new load."""
+
+    UNDECLARED = "undeclared"  # it reads a file or table that its option ``depends`` lacks
+    UNREPEATABLE = "unrepeatable"  # two loads one after the other differ
+    AGED = "aged"  # it has a TTL, and its source changed before that
+    UNEXPLAINED = "unexplained"  # it never expires, and reads nothing that could be detected
+
+
+class DifferenceKey(NamedTuple):
+    """Key of CACHE_DIFFERENCE.
+
+    Attributes:
+        endpoint: of the request.
+        method: of the request.
+        namespace: of the cached function.
+        function: module and name of the function.
+        kind: the cause.
+        source: the file or table that the new load read besides, empty where there is none.
+    """
+
+    endpoint: str
+    method: str
+    namespace: str
+    function: str
+    kind: str
+    source: str
+
+
 class CacheMismatchKey(NamedTuple):
     """Key of CACHE_MISMATCH.
 
@@ -556,6 +629,24 @@ class UnkeyedReadKey(NamedTuple):
     where: str
 
 
+class WhatIfKey(NamedTuple):
+    """Key of WHAT_IF_OBSTACLE.
+
+    Attributes:
+        name: of the function.
+        where: its ``file:line``.
+        kind: see :class:`WhatIfObstacle`.
+        reason: a clause about the function.
+        remedy: a sentence without a full stop, empty where there is none.
+    """
+
+    name: str
+    where: str
+    kind: str
+    reason: str
+    remedy: str
+
+
 # unhandled exceptions of views; weight: their number
 ERROR = Evidence("evidence.error", ErrorKey, ErrorDetail)
 # requests in flight beside a slow one at its end; weight: nanoseconds of overlap
@@ -570,10 +661,14 @@ FREEZE = Evidence("evidence.freeze", FreezeKey, FreezeDetail)
 RELIEF = Evidence("evidence.relief", ReliefKey, ReliefDetail)
 # results that were not cached for another reason than UNKEYED_READ; weight: their number
 CACHE_REFUSAL = Evidence("evidence.cache_refusal", RefusalKey, NoDetail)
+# hits that were verified and differed from a new load; weight: their number
+CACHE_DIFFERENCE = Evidence("evidence.cache_difference", DifferenceKey, NoDetail)
 # writes that follow a missed look-up of another key; weight: seconds between the two
 CACHE_MISMATCH = Evidence("evidence.cache_mismatch", CacheMismatchKey, NoDetail)
 # reads of request data that the key of a cached function lacks; weight: seconds of the loads
 UNKEYED_READ = Evidence("evidence.unkeyed_read", UnkeyedReadKey, NoDetail)
+# reasons not to cache a function that is watched as if it were; weight: seconds of the calls
+WHAT_IF_OBSTACLE = Evidence("evidence.what_if_obstacle", WhatIfKey, NoDetail)
 
 METERS = {meter.name: meter for meter in list(globals().values()) if isinstance(meter, Meter)}
 """All meters by name."""

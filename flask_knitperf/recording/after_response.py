@@ -35,35 +35,48 @@ class AfterResponse:
         self.wake: Callable[[], None] = lambda: None
         self._in_flight, self._monotonic_ns, self._failed = in_flight, monotonic_ns, failed
         self._patient_until: dict[Run, int] = {}
+        self._only_sent: set[Run] = set()
 
     def __bool__(self) -> bool:
         return bool(self._patient_until)
 
-    def add(self, job: Run, patience_s: float) -> None:
+    def add(self, job: Run, patience_s: float, *, only_sent: bool = False) -> None:
         """Add a job; nothing happens if it waits already.
 
         Args:
             job: runs once.
             patience_s: seconds for which it waits for a moment without another request in flight.
+            only_sent: whether it waits for a response whose end is seen, since it may take long.
         """
+        if only_sent:
+            self._only_sent.add(job)
         self._patient_until.setdefault(job, self._monotonic_ns() + round(patience_s * 1e9))
         self.wake()
 
     def discard(self, job: Run) -> None:
         """Remove a job, if it waits."""
         self._patient_until.pop(job, None)
+        self._only_sent.discard(job)
 
     def clear(self) -> None:
         """Remove all jobs."""
         self._patient_until.clear()
+        self._only_sent.clear()
 
-    def run(self) -> None:
-        """Run the jobs that are ready. Called in the thread of a request that has ended."""
+    def run(self, *, sent: bool = True) -> None:
+        """Run the jobs that are ready. Called in the thread of a request that has ended.
+
+        Args:
+            sent: whether its response was sent.
+        """
         for job, until in self._patient_until.copy().items():
+            if not sent and job in self._only_sent:
+                continue
             if self._in_flight and self._monotonic_ns() < until:
                 continue
             if self._patient_until.pop(job, None) is None:
                 continue  # another thread came first
+            self._only_sent.discard(job)
             try:
                 job()
             except Exception as error:

@@ -32,7 +32,7 @@ from ..storage.state_dir import Snapshot, read
 from ..storage.versions import Versions
 from ..storage.writer import Worker
 from .after_response import AfterResponse
-from .collector import BackgroundThread, Collector
+from .collector import BackgroundThread, CallWatches, Collector
 from .housekeeper import Housekeeper, Job, WrapJob, in_housekeeper
 from .span import Span, current
 
@@ -99,6 +99,7 @@ class Recorder:
         versions: version numbers by name, shared by all processes.
         state_dir: returns the state directory, ``None`` without one.
         collectors: registered collectors, which are notified of each finished request.
+        call_watches: watches of profiled functions, ``None`` to watch none.
         background_threads: threads that start and stop with this process's writer.
         after_response: jobs for the thread of a request, after its response was sent.
         wrap_job: runs each job of the housekeeper, ``None`` to call it directly.
@@ -140,6 +141,7 @@ class Recorder:
         self.failures: dict[str, int] = {}
         self.on_change: list[Callable[[], None]] = []
         self.collectors: list[Collector] = []
+        self.call_watches: CallWatches | None = None
         self.background_threads: list[BackgroundThread] = []
         self.after_response = AfterResponse(self.spans, clock.monotonic_ns, self.failed)
         self.wrap_job: WrapJob | None = None

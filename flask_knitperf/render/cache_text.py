@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number, percent
+from ..metrics.catalogue import PartKind
 from ..metrics.instruments import OTHER
 
 if TYPE_CHECKING:
     from ..reports.documents import CacheReport
-    from ..reports.documents.cache import CacheFigures
+    from ..reports.documents.cache import CacheFigures, WhatIfRow
+    from ..reports.documents.report import EndpointRow
 
 MISSES = {
     "cold": "never cached", "capacity": "evicted", "expired": "expired",
@@ -23,6 +25,12 @@ NOTHING_CACHED = (
 NO_READ_YET = (
     "No look-up yet. KNITPERF_REUSE_READS is on: reads of pandas are counted from the first one on."
 )
+
+NESTED = (
+    "As each worker would cache for itself. The time of a function contains that of the functions that "
+    "it calls, so savings do not add up."
+)
+"""Sentence on the savings of several functions."""
 
 
 def nothing(document: CacheReport) -> str:
@@ -70,6 +78,37 @@ def server_figures(document: CacheReport) -> list[tuple[str, str]]:
     ]
 
 
+def other_sizes(row: CacheFigures) -> list[tuple[str, str]]:
+    """Return the expected hit rates with other sizes of the cache, by size as a text."""
+    return [
+        (f"{number(size['factor'])} × the room", f"{percent(size['hit_rate'])} hits")
+        for size in row["sizes"]
+    ]
+
+
+def verified(row: CacheFigures) -> str:
+    """Return the share of verified hits that were out of date, with its interval."""
+    share = row["stale_share"]
+    if share is None:
+        return "no hit verified"
+    hits = count(row["verified"], "verified hit")
+    likely = f"likely {percent(share['low'])} to {percent(share['high'])}"
+    return f"{percent(share['share'])} of {hits} ({likely})"
+
+
+def of_endpoint(row: EndpointRow) -> str:
+    """Return the look-ups of cached functions by the requests of an endpoint; empty without any."""
+    counts = {part["name"]: part["count"] for part in row["parts"]}
+    hits, loads = counts.get(PartKind.CACHE_HIT, 0), counts.get(PartKind.CACHE_LOAD, 0)
+    if not hits + loads:
+        return ""
+    per_request = number((hits + loads) / row["count"]) if row["count"] else NONE
+    return (
+        f"{percent(hits / (hits + loads))} of {count(hits + loads, 'look-up')} of cached functions hit, "
+        f"{per_request} per request."
+    )
+
+
 def missed(total: CacheFigures) -> list[tuple[str, int, float]]:
     """Return reason, number and share of the look-ups that missed, the most frequent first."""
     counts: dict[str, int] = {**total["missed"]}  # type: ignore[dict-item]
@@ -93,3 +132,10 @@ def more_namespaces(document: CacheReport) -> str:
         f"Each worker counts its first {number(document['max_namespaces'])} namespaces apart, and the "
         f"others as {OTHER}."
     )
+
+
+def to_paste(row: WhatIfRow) -> str:
+    """Return the decorator with the place of the function, empty for one that is not recommended."""
+    if row["decorator"] is None:
+        return ""
+    return row["decorator"] + (f" at {row['where']}" if row["where"] else "")

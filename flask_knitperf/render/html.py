@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent, rate, size
-from . import Values, html_times, wording
+from . import Values, cache_text, html_times, wording
 from .anchors import anchor
 from .chart import seconds
+from .html_cache import what_if
 from .html_cards import cards
 from .html_charts import trend
 from .html_request import listed
@@ -114,6 +115,7 @@ def report(
         "period": html_times.period(window["from"], window["to"]),
         "sampler_off": wording.SAMPLER_OFF,
         "overhead": wording.overhead(document["self"]["us_per_request"]),
+        "advice": [what_if(row) for row in document["cache_advice"]],
         "functions": [_function(row) for row in document["functions"]],
         "jobs": [_job(row) for row in document["jobs"]],
         "workers": [
@@ -179,6 +181,7 @@ def why(document: EndpointReport) -> Values:
         "row": _endpoint(document["row"], document["findings"]),
         "calm": wording.calm(document["row"]),
         "size_law": wording.size_law(document["row"]["size_law"]),
+        "cache": cache_text.of_endpoint(document["row"]),
         "not_compared": wording.not_compared(document),
         "difference": [
             {**row, "slow": percent(row["slow_share"]), "normal": percent(row["normal_share"])}

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from ..analysis.phrases import period as ttl_text
 from ..analysis.phrases import title
 from ..core.units import NONE, count, duration, number, percent
 from . import Values
-from .cache_text import MISSES, evicted, missed, more_namespaces, server_figures, worth
+from .cache_text import (
+    MISSES,
+    NESTED,
+    evicted,
+    missed,
+    more_namespaces,
+    other_sizes,
+    server_figures,
+    verified,
+    worth,
+)  # fmt: skip
 from .html_times import period
 from .wording import mb
 
@@ -17,7 +28,9 @@ if TYPE_CHECKING:
         KeyMismatchRow,
         NamespaceRow,
         ObservedCacheRow,
+        StaleValuesRow,
         UnkeyedReadsRow,
+        WhatIfRow,
     )
 
 _COUNTS: tuple[Literal["hits", "misses", "repeated", "gone", "writes"], ...] = (
@@ -44,7 +57,11 @@ def cache(document: CacheReport) -> Values:
         "per_user": [_unkeyed_reads(row) for row in document["per_user"]],
         "rows": [_namespace(row) for row in document["namespaces"]],
         "observed": [_observed(row) for row in document["observed"]],
+        "stale_values": [_stale_values(row) for row in document["stale_values"]],
         "mismatches": [_mismatch(row) for row in document["mismatches"]],
+        "nested": NESTED,
+        "advice": [what_if(row) for row in document["what_if"] if row["decorator"]],
+        "not_advised": [what_if(row) for row in document["what_if"] if not row["decorator"]],
         "missed": [
             {"reason": reason, "count": count(n, "look-up"), "percent": percent(share),
              "width": round(share * 100, 1)}
@@ -58,6 +75,8 @@ def cache(document: CacheReport) -> Values:
         ],
         "evicted": evicted(total),
         "server": server_figures(document),
+        "sizes": other_sizes(total),
+        "rate": percent(total["hit_rate"]),
     }  # fmt: skip
 
 
@@ -86,6 +105,10 @@ def _namespace(row: NamespaceRow) -> Values:
             ("Values now", number(row["entries"])),
             *([("Shared by workers", mb(row["shared_mb"]))] if row["shared_mb"] else []),
             *((name, number(n)) for name, n in others if n),
+            *([("Saved per MB", _seconds(row["saved_s_per_mb"]))] if row["saved_s_per_mb"] else []),
+            *([("Keys and copies", _seconds(row["overhead_s"]))] if row["overhead_s"] else []),
+            *([("Out of date", verified(row))] if row["verified"] else []),
+            *((f"With {size}", rate) for size, rate in other_sizes(row)),
         ],
     }  # fmt: skip
 
@@ -113,6 +136,15 @@ def _mismatch(row: KeyMismatchRow) -> Values:
     }
 
 
+def _stale_values(row: StaleValuesRow) -> Values:
+    return {
+        **row,
+        "title": title(row["endpoint"]) if row["endpoint"] else "",
+        "results": count(row["count"], "verified hit was out of date",
+                         "verified hits were out of date"),
+    }  # fmt: skip
+
+
 def _unkeyed_reads(row: UnkeyedReadsRow) -> Values:
     return {
         **row,
@@ -120,3 +152,25 @@ def _unkeyed_reads(row: UnkeyedReadsRow) -> Values:
         "results": count(row["count"], "result was not cached", "results were not cached"),
         "loading": _seconds(row["load_s"]),
     }
+
+
+def what_if(row: WhatIfRow) -> Values:
+    """Return the values of a function as if it were cached."""
+    return {
+        **row,
+        "calls": count(row["calls"], "call"),
+        "time": _seconds(row["time_s"]),
+        "options": [
+            {
+                "ttl": "none" if one["ttl_s"] is None else ttl_text(one["ttl_s"]),
+                "hits": percent(one["hits"] / row["calls"]),
+                "saved": _seconds(one["saved_s"]),
+                "stale": percent(one["stale_share"]),
+                "bounds": "" if one["stale_low"] is None else
+                f"{percent(one['stale_low'])} to {percent(one['stale_high'])}",
+                "compared": number(one["compared"]),
+                "is_chosen": bool(row["decorator"]) and one["ttl_s"] == row["ttl_s"],
+            }
+            for one in row["options"]
+        ],
+    }  # fmt: skip

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number, percent, plain, ratio
-from . import terminal_cards, wording
+from . import cache_text, terminal_cards, wording
 from .layout import Section, cut, document, table, wrap
+from .terminal_cache import advice
 from .terminal_queries import endpoint_queries
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def report(report_: Report, width: int = 80, *, everything: bool = False) -> str
         Section("WHAT TO FIX FIRST", cards),
         Section("SCORECARD", _scorecard(report_["scorecard"], width)),
         Section("ENDPOINTS", _endpoints(report_["endpoints"], width)),
+        Section("WORTH CACHING", advice(report_["cache_advice"], width)),
         Section("FUNCTIONS", _functions(report_["functions"], width)),
         Section("JOBS", _jobs(report_["jobs"], width)),
         Section("", [] if report_["self"]["sampled"] else wrap(wording.SAMPLER_OFF, width, then="")),
@@ -134,6 +136,7 @@ def why(endpoint: EndpointReport, width: int = 80) -> str:
         Section("SLOW VS. NORMAL REQUESTS", _difference(endpoint, width)),
         Section("CHANGES", _changes(endpoint["against"], width) if endpoint["against"] else []),
         Section("PARTS", _parts(row["parts"], width)),
+        Section("CACHE", wrap(cache_text.of_endpoint(row), width, then="")),
         Section("FILE READS", _reads(row["file_reads"], width)),
         Section("QUERIES", endpoint_queries(row["queries"], width)),
         Section("SLOWEST REQUESTS", _slowest(slowest, width)),

@@ -6,13 +6,29 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.units import NONE, count, duration, number, percent
-from .cache_text import evicted, missed, more_namespaces, nothing, server_figures, worth
+from .cache_text import (
+    NESTED,
+    evicted,
+    missed,
+    more_namespaces,
+    nothing,
+    other_sizes,
+    server_figures,
+    to_paste,
+    verified,
+    worth,
+)  # fmt: skip
 from .layout import Section, document, table, wrap
 from .wording import mb, period
 
 if TYPE_CHECKING:
     from ..reports.documents import CacheReport
-    from ..reports.documents.cache import NamespaceRow, ObservedCacheRow, UnkeyedReadsRow
+    from ..reports.documents.cache import (
+        NamespaceRow,
+        ObservedCacheRow,
+        UnkeyedReadsRow,
+        WhatIfRow,
+    )
 
 
 def cache(report: CacheReport, width: int = 80) -> str:
@@ -27,9 +43,18 @@ def cache(report: CacheReport, width: int = 80) -> str:
         ]),
         Section("", wrap(worth(total) if rows else nothing(report), width, then="")),
         Section("READS OF ONE USER'S DATA", _per_user(report["per_user"], width)),
+        Section("OUT OF DATE", [
+            line for row in report["stale_values"]
+            for line in wrap(f"{row['text']} {row['recommendation']}", width)
+        ]),
         Section("CACHES THAT NEVER HIT", [
             line for row in report["mismatches"]
             for line in wrap(f"{row['text']} {row['recommendation']}", width)
+        ]),
+        Section("WORTH CACHING", advice(report["what_if"], width)),
+        Section("NOT RECOMMENDED", [
+            line for row in report["what_if"] if row["decorator"] is None
+            for line in wrap(f"{row['text']} {row['recommendation'] or ''}".strip(), width)
         ]),
         Section("CACHES OF THE APPLICATION", _observed(report["observed"], width)),
         Section("BY SAVED TIME", _namespaces(rows, width)),
@@ -49,6 +74,15 @@ def cache(report: CacheReport, width: int = 80) -> str:
     ))  # fmt: skip
 
 
+def advice(rows: list[WhatIfRow], width: int) -> list[str]:
+    """Return the functions that are worth caching, each with its decorator."""
+    lines: list[str] = []
+    for row in rows:
+        if row["decorator"] is not None:
+            lines += [*wrap(row["text"], width), *wrap(to_paste(row), width, "    ", "    ")]
+    return [*lines, "", *wrap(NESTED, width, then="")] if lines else []
+
+
 def _namespaces(rows: list[NamespaceRow], width: int) -> list[str]:
     lines = table(
         ("namespace", "saved", "loading", "look-ups", "hits", "values", "size"),
@@ -57,7 +91,22 @@ def _namespaces(rows: list[NamespaceRow], width: int) -> list[str]:
           mb(row["mb"])) for row in rows),
         width,
     )  # fmt: skip
-    return lines + _faults([(row["namespace"], row["fault"]) for row in rows], width)
+    checked = [
+        line
+        for row in rows
+        if row["verified"]
+        for line in wrap(f"{row['namespace']}: {verified(row)} were out of date.", width)
+    ]
+    costly = [
+        line
+        for row in rows
+        if row["costs_more"]
+        for line in wrap(
+            f"{row['namespace']} costs more than it saves: {row['costs_more']}.", width
+        )
+    ]
+    faults = _faults([(row["namespace"], row["fault"]) for row in rows], width)
+    return lines + faults + costly + checked
 
 
 def _faults(rows: Iterable[tuple[str, str | None]], width: int) -> list[str]:
@@ -102,4 +151,10 @@ def _room(report: CacheReport, width: int) -> list[str]:
          for row in report["workers"]),
         width,
     )  # fmt: skip
-    return lines + ([""] if lines else []) + wrap(evicted(report["total"]), width, then="")
+    total = report["total"]
+    sizes = [f"{rate} at {size}" for size, rate in other_sizes(total)]
+    others = f"By simulation: {percent(total['hit_rate'])} hits now, {', '.join(sizes)}."
+    return [
+        *lines, *([""] if lines else []), *wrap(evicted(total), width, then=""),
+        *(wrap(others, width, then="") if sizes else []),
+    ]  # fmt: skip

@@ -30,6 +30,7 @@ from ..metrics.readings.rows import FunctionReading
 from ..metrics.stack_trie import Tries
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
+from .cache_advice import advice_rows
 from .cards import card_rows, cause_row, saving_row
 from .endpoint_rows import endpoint_row
 from .jobs import job_rows
@@ -83,6 +84,7 @@ def build_report(
         "recommendations": [
             _recommendation(advice) for advice in findings_of.recommendations(findings)
         ],
+        "cache_advice": advice_rows(window, settings),
         "scorecard": [
             _criterion(name, measured)
             for name, measured in scorecard(readings, rows, coverage, settings).items()

@@ -14,13 +14,16 @@ from ..analysis.observed_caches import (
     mismatches,
     pattern_uses,
 )
+from ..analysis.stale_values import StaleValues, stale_values
 from ..analysis.unkeyed_reads import UnkeyedReads, unkeyed_reads
 from ..caching.load_reads import expression
+from ..core.intervals import wilson_interval
 from ..core.settings import Settings
 from ..core.units import MB
 from ..metrics.catalogue import MAX_NAMESPACES, CacheEvent, ServerEvent
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
+from .cache_advice import what_if_rows
 from .values import in_mb, moment, rounded, window_document
 
 if TYPE_CHECKING:
@@ -44,7 +47,13 @@ def build_cache_report(window: Window, settings: Settings, now: float) -> types.
         "reuse_reads": settings.reuse_reads,
         "total": _figures(total_use(uses)),
         "namespaces": [
-            {"namespace": use.name, **_figures(use), "fault": use.fault or None} for use in uses
+            {
+                "namespace": use.name,
+                **_figures(use),
+                "fault": use.fault or None,
+                "costs_more": use.costs_more or None,
+            }
+            for use in uses
         ],
         "max_namespaces": MAX_NAMESPACES,
         "refusals": [
@@ -52,9 +61,11 @@ def build_cache_report(window: Window, settings: Settings, now: float) -> types.
             for row in refusals(readings)
         ],
         "per_user": [_unkeyed_reads(row) for row in unkeyed_reads(readings)],
+        "stale_values": [_stale_values(row) for row in stale_values(readings, settings)],
         "observed": _observed(observed),
         "mismatches": [_mismatch(row) for row in mismatches(readings, observed)],
         "server": _server(server_use(readings)),
+        "what_if": what_if_rows(window, settings),
         "workers": _workers(snapshot),
         "degraded": list(snapshot.degraded),
     }
@@ -84,9 +95,46 @@ def _figures(use: CacheUse) -> types.CacheFigures:
         "fetched": events[CacheEvent.FETCHED],
         "stale": events[CacheEvent.STALE],
         "evicted": events[CacheEvent.EVICTED],
+        "saved_s_per_mb": rounded(use.saved_s_per_mb, 3),
+        "verified": use.verified,
+        "differed": use.differed,
+        "stale_share": _stale_share(use),
+        "verify_s": rounded(use.verify_s, 6),
+        "overhead_s": rounded(use.overhead_s, 6),
+        "sizes": [
+            {"factor": factor, "hit_rate": rounded(rate, 4)}
+            for factor, rate in use.rates_by_size.items()
+        ],
         "entries": use.entries,
         "mb": _mb(use.bytes),
         "shared_mb": _mb(use.mapped),
+    }
+
+
+def _stale_share(use: CacheUse) -> types.StaleShare | None:
+    if not use.verified:
+        return None
+    share = use.differed / use.verified
+    low, high = wilson_interval(share, use.verified)
+    return {
+        "share": rounded(share, 4),
+        "low": rounded(low, 4),
+        "high": rounded(high, 4),
+    }
+
+
+def _stale_values(row: StaleValues) -> types.StaleValuesRow:
+    return {
+        "endpoint": row.endpoint or None,
+        "method": row.method or None,
+        "namespace": row.namespace,
+        "function": row.function,
+        "kind": row.kind,
+        "source": row.source or None,
+        "count": row.count,
+        "verified": row.use.verified,
+        "text": f"{row.text}.",
+        "recommendation": f"{row.repair}.",
     }
 
 

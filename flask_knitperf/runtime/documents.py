@@ -48,7 +48,6 @@ from .history_jobs import HistoryJobs
 from .memory_jobs import MemoryJobs
 
 if TYPE_CHECKING:
-    from ..caching.publication import CachePublisher
     from ..reports.documents import (
         AlertsReport,
         CacheReport,
@@ -104,7 +103,7 @@ class Documents:
         settings: returns the settings, thresholds of decorators included.
         routes: returns the application's ``(endpoint, rule, methods)``.
         in_memory: returns whether there is no housekeeper; readers then do its work first.
-        cache: returns the publisher of the cache's counts, ``None`` where no cache is used.
+        publish: publishes the counts of caches.
         history: reads longer windows, ``None`` where there is no history.
         alerts: rules over the history, ``None`` without any.
     """
@@ -119,7 +118,7 @@ class Documents:
         settings: Callable[[], Settings],
         routes: Callable[[], Iterable[Route]],
         in_memory: Callable[[], bool],
-        cache: Callable[[], CachePublisher | None] = lambda: None,
+        publish: Callable[[], None] = lambda: None,
         history: HistoryJobs | None = None,
         alerts: AlertJobs | None = None,
     ) -> None:
@@ -130,7 +129,7 @@ class Documents:
         self._settings = settings
         self._routes = routes
         self._in_memory = in_memory
-        self._cache = cache
+        self._publish = publish
         self._history = history
         self._alerts = alerts
         self._origin: tuple[float, Any] = (0.0, None)
@@ -161,9 +160,8 @@ class Documents:
         """
         span, now = span_of(name), self._recorder.clock.wall()
         window_name: WindowName = check(name) if span is None else "span"
-        publisher = self._cache()
-        if publisher is not None and self._in_memory():
-            publisher.publish()
+        if self._in_memory():
+            self._publish()
         run = self._recorder.worker.run
         snapshot = self._recorder.snapshot()
         if run is None:

@@ -31,13 +31,16 @@ from .history_jobs import HistoryJobs
 from .live_jobs import LiveJobs
 from .memory_jobs import MemoryJobs
 from .recording_jobs import RecordingJobs
+from .what_if_jobs import WhatIfJobs
 
 if TYPE_CHECKING:
+    from ..caching.load_reads import ReadObserver
     from ..caching.observed import ObservedCache, PolledCache
     from ..caching.publication import CachePublisher
     from ..caching.read_cache import ReadCache
     from ..caching.region import Region
     from ..caching.server.level import ServerLevel
+    from ..caching.size_simulation import SizeSimulation
     from ..caching.store import Store
     from ..collectors.sampler.sampler import Sampler
     from ..reports.build import Route
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 _OFFLINE_SETTINGS = (
     "slow_ms", "moderate_ms", "min_success_rate", "variance_ratio", "target_p95_ms",
     "target_memory_mb", "gc_threshold_mb", "large_response_kb", "slow_query_ms",
-    "sampler", "reuse_reads",
+    "sampler", "reuse_reads", "cache_stale_budget",
 )  # fmt: skip
 
 
@@ -78,6 +81,7 @@ class Session:
         read_cache: cache of what pandas reads, ``None`` unless the application reuses reads.
         cache_publisher: publishes the counts of the cache, ``None`` where none is used.
         cache_server: the server by which hosts share cached values, ``None`` without one.
+        what_if: watches profiled functions as if they were cached, ``None`` where none are.
         listeners: signal receivers, which live as long as the session (signals hold them weakly).
 
     Args:
@@ -92,6 +96,8 @@ class Session:
         is_async: returns whether the view of an endpoint runs in another thread.
         is_websocket: returns whether an endpoint has a rule with ``websocket=True``.
         secret_key: returns the key with which the application signs, empty without one.
+        observer: creates an observer of the reads of request data, for functions that are watched as if
+            they were cached; ``None`` to watch none.
 
     Raises:
         ConfigurationError: ``KNITPERF_CACHE_URL`` is set, and its client is not installed.
@@ -111,6 +117,7 @@ class Session:
         is_async: Callable[[str], bool] = lambda _: False,
         is_websocket: Callable[[str], bool] = lambda _: False,
         secret_key: Callable[[], bytes] = bytes,
+        observer: Callable[[], ReadObserver] | None = None,
     ) -> None:
         self._settings = settings
         self.name = name
@@ -152,6 +159,10 @@ class Session:
         self.cache_server: ServerLevel | None = None
         if settings.enabled and settings.cache_url is not None:
             self.cache_server = self._new_cache_server(settings.cache_url, secret_key)
+        self.what_if: WhatIfJobs | None = None
+        if observer is not None and settings.cache_whatif:
+            self.what_if = WhatIfJobs(self.recorder, settings.cache_whatif_share, observer)
+            self.recorder.call_watches = self.what_if
         self._schedule_jobs()
 
     def _new_recorder(self) -> Recorder:
@@ -265,6 +276,7 @@ class Session:
     def publish_cache(
         self, regions: Callable[[], Iterable[Region]], store: Store,
         observed: Callable[[], Iterable[ObservedCache | PolledCache]],
+        sizes: SizeSimulation | None = None,
     ) -> None:  # fmt: skip
         """Publish the counts of a cache from now on. There is one cache for an application.
 
@@ -272,12 +284,13 @@ class Session:
             regions: returns the regions of the cache.
             store: keeps their entries.
             observed: returns the observed caches of the application itself.
+            sizes: simulates smaller and larger caches.
         """
         if self.cache_publisher is None:
             from ..caching.publication import CachePublisher
 
             self.cache_publisher = CachePublisher(
-                self.recorder, regions, store, observed, self.cache_server
+                self.recorder, regions, store, observed, sizes, self.cache_server
             )
             self.recorder.every(PUBLISH_INTERVAL_S, self.cache_publisher.tick, attached=True)
 
@@ -295,12 +308,16 @@ class Session:
             self.history.close()
 
     def _publish_rest(self) -> None:
-        """Publish what the cache has counted since its latest publication."""
-        if self.cache_publisher is not None:
-            try:
-                self.cache_publisher.publish()
-            except Exception as error:
-                self.recorder.failed("counts of the cache", error)
+        """Publish what caches, and functions as if they were cached, have counted since then."""
+        try:
+            self._publish_counts()
+        except Exception as error:
+            self.recorder.failed("counts of the cache", error)
+
+    def _publish_counts(self) -> None:
+        for publisher in (self.cache_publisher, self.what_if):
+            if publisher is not None:
+                publisher.publish()
 
     def abandon(self) -> bool:
         """Have the housekeeper close this session soon; return ``False`` if there is none.
@@ -320,7 +337,7 @@ class Session:
         return Documents(
             self.recorder, self.memory_jobs, self.details if self.sampler else None, self.reservoir,
             settings=lambda: self.settings, routes=self._routes, in_memory=self.in_memory,
-            cache=lambda: self.cache_publisher, history=self.history, alerts=self.alerts,
+            publish=self._publish_counts, history=self.history, alerts=self.alerts,
         )  # fmt: skip
 
     def _start_hooks(self) -> None:

@@ -47,6 +47,7 @@ class Limits:
     slow_query_ms: float = 100
     sampler: bool = True
     reuse_reads: bool = False
+    cache_stale_budget: float = 0.05
     endpoints: dict[str, dict[str, float]] = field(default_factory=dict)
     budgets: dict[str, Budget] = field(default_factory=dict)
 

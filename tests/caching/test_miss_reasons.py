@@ -52,3 +52,11 @@ def test_a_reason_is_known_once_and_of_a_bounded_number_of_keys() -> None:
     assert region.count_missing(0) == CacheEvent.COLD
     assert region.count_missing(region_module.MAX_REMOVED + 1) == CacheEvent.COLD
     assert (region.capacity, region.cold) == (1, 2)
+
+
+def test_a_key_whose_load_read_no_routing_data_keeps_its_reason() -> None:
+    region = Region("n")
+    region.remember_removed(("a",), CacheEvent.CAPACITY)
+    assert region.count_missing((("a",), "routing"), ("a",)) is CacheEvent.CAPACITY
+    assert region.count_missing((("a",), "routing"), ("a",)) is CacheEvent.COLD
+    assert (region.capacity, region.cold) == (1, 1)

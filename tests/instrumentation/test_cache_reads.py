@@ -18,7 +18,9 @@ from flask.sessions import SecureCookieSession
 
 from flask_knitperf import KnitPerf
 from flask_knitperf.caching import single_flight
+from flask_knitperf.collectors.requests.endpoint_series import routed_endpoint
 from flask_knitperf.instrumentation import cache_reads
+from flask_knitperf.recording.span import current
 
 log = logging.getLogger("mill")
 
@@ -543,3 +545,29 @@ def test_an_error_that_is_cached_depends_on_the_request_too(site: Site) -> None:
         with client.session_transaction() as store:
             store["user_id"] = user
         assert client.get("/page").text == user
+
+
+@pytest.mark.parametrize("where", ["in the load", "in a thread of this package"])
+def test_a_read_by_this_package_is_none_of_the_load(site: Site, where: str) -> None:
+    def name_the_request(span: Any, names: list[Any]) -> None:
+        names.append(routed_endpoint(span))
+        if where != "in the load":
+            names.append(getattr(span.environ["werkzeug.request"], "url_rule").endpoint)  # noqa: B009
+
+    def load() -> str:
+        names: list[Any] = []
+        span = current()
+        if where == "in the load":
+            name_the_request(span, names)
+        else:
+            args = span, names
+            thread = threading.Thread(
+                target=name_the_request, args=args, name="flask_knitperf-housekeeper"
+            )
+            thread.start()
+            thread.join()
+        return str(names[-1])
+
+    visit = site.page(load)
+    assert [visit(), visit()] == ["page", "page"] and site.loads == 1
+    assert site.cached.__knitperf_cache__.region.routing == ()

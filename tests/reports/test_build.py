@@ -135,8 +135,8 @@ def test_an_empty_report_is_never_ok() -> None:
 def test_a_report_has_every_part_of_the_schema() -> None:
     assert set(report(Mill())) == {
         "schema", "generated_at", "window", "workers", "coverage", "load", "endpoints", "functions",
-        "jobs", "queue", "neighbours", "bottlenecks", "cards", "recommendations", "scorecard",
-        "self",
+        "jobs", "queue", "neighbours", "bottlenecks", "cards", "recommendations", "cache_advice",
+        "scorecard", "self",
     }  # fmt: skip
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import flask
+import pytest
+
 from flask_knitperf.core.units import plain
 from flask_knitperf.render.html_cache import cache as values
+from flask_knitperf.render.terminal import report as report_text
 from flask_knitperf.render.terminal_cache import cache as text_of
 
 from .reader import document, page
@@ -106,3 +110,113 @@ def test_namespaces_that_share_a_row_are_explained(make_open: Any) -> None:
     sentence = "Each worker counts its first 200 namespaces apart, and the others as <other>."
     assert sentence in page(mill, PATH).text
     assert sentence in " ".join(text_of(mill.session.documents.cache()).split())
+
+
+def test_answers_that_were_out_of_date_are_on_it_and_on_the_page_of_the_endpoint(
+    make_open: Any,
+) -> None:
+    mill = make_open(KNITPERF_CACHE_VERIFY=1)
+    mill.perf.cache._verification._began -= 10_000  # so that it may take some time
+    stock = [1]
+    weight = mill.perf.cache.cached(namespace="stock", depends=())(lambda: str(stock[0]))
+    mill.app.add_url_rule("/stock", "stock", weight)
+    mill.get("/stock"), mill.get("/stock")
+    stock[0] = 2
+    for _ in range(3):
+        mill.get("/stock")
+    text, shown = page(mill, PATH).text, document(mill, PATH)
+    [row] = shown["stale_values"]
+    assert (row["kind"], row["count"], row["endpoint"]) == ("unexplained", 1, "stock")
+    sentence = plain(row["text"])
+    assert sentence in text and row["recommendation"] in text and "CACHE_STALE" in text
+    share = shown["total"]["stale_share"]
+    assert share["low"] < share["share"] == round(1 / row["verified"], 4) < share["high"]
+    terminal = " ".join(plain(text_of(mill.session.documents.cache())).split())
+    assert "had an old value" in terminal and "were out of date" in terminal
+    why = page(mill, "/perf/why?of=stock&window=run").text
+    assert sentence in why and "look-ups of cached functions hit" in why
+
+
+def test_sizes_and_namespaces_that_cost_more_are_on_it(make_open: Any) -> None:
+    mill = make_open(KNITPERF_CACHE_MAX_MB=0.2)
+    short = mill.perf.cache.cached(namespace="short")(lambda key: "x" * 4000)
+    costly = mill.perf.cache.cached(namespace="costly")(lambda key: 1)
+    table = list(range(20_000))
+
+    def view() -> str:
+        for number in range(500):
+            short(number % 90)
+        for _ in range(30):
+            costly(table)
+        return "ok"
+
+    mill.app.add_url_rule("/sizes", "sizes", view)
+    for _ in range(4):
+        mill.get("/sizes")
+        mill.session.cache_publisher._next_simulation_ns = 0  # it rests after a long one
+        document(mill, PATH)  # publishes, which simulates
+    text, shown = page(mill, PATH).text, document(mill, PATH)
+    assert [size["factor"] for size in shown["total"]["sizes"]] == [0.5, 2, 4]
+    assert shown["total"]["sizes"][2]["hit_rate"] > shown["total"]["hit_rate"]
+    assert "4 × the room" in text and "Costs more" in text and "CACHE_COSTS_MORE" in text
+    terminal = " ".join(plain(text_of(mill.session.documents.cache())).split())
+    assert "By simulation:" in terminal and "costly costs more than it saves" in terminal
+
+
+@pytest.fixture
+def advised(make_open: Any, time: Any) -> Any:
+    """Return an application with a function that is worth caching, and one that reads the session."""
+    mill = make_open(SECRET_KEY="x" * 16)
+    mill.session.recorder.clock = time.clock()
+
+    @mill.perf.profiler.profile_endpoint("explode <b>bom</b>")
+    def explode(style: int) -> int:
+        time.pass_(0.5)
+        return style
+
+    @mill.perf.profiler.profile_endpoint("prices")
+    def prices() -> str:
+        time.pass_(0.5)
+        return str(flask.session.get("user_id"))
+
+    @mill.app.get("/explode")
+    def view() -> str:
+        for number in range(200):
+            explode(number % 4), prices()
+        return "ok"
+
+    assert mill.get("/explode").code == 200
+    return mill
+
+
+SENTENCE = (
+    "Cache explode <b>bom</b>: 98 % of 200 calls in 3.3 min would have hit with a TTL of 5 min, at most "
+    "2 % of them stale; saves 98.0 of 100 s."
+)
+
+
+def test_what_is_worth_caching_is_on_it_with_the_decorator_to_paste(advised: Any) -> None:
+    text = page(advised, PATH).text
+    assert "Worth caching Nothing is cached: calls of profiled functions were looked up" in text
+    assert f"{SENTENCE} @perf.cache.cached(ttl=300) above the function at web/test_cache" in text
+    assert "If functions were cached" in text and "5 min recommended 98 % 98.0 s 0 %" in text
+    assert "prices is not recommended: it reads session['user_id'] (web/test_cache_page.py:" in text
+    assert "Add vary='user', or pass it as an argument." in text
+
+
+def test_the_overview_has_the_same_recommendation(advised: Any) -> None:
+    text = page(advised, "/perf/").text
+    assert f"Worth caching {SENTENCE} @perf.cache.cached(ttl=300)" in text
+    assert "prices is not recommended" not in text
+
+
+def test_the_terminal_has_the_recommendation_and_the_reasons(advised: Any) -> None:
+    text = text_of(advised.session.documents.cache())
+    assert max(map(len, text.splitlines())) <= 80
+    words = " ".join(text.split())
+    assert (
+        f"WORTH CACHING {SENTENCE} @perf.cache.cached(ttl=300) at web/test_cache_page.py:" in words
+    )
+    assert "NOT RECOMMENDED prices is not recommended: it reads session['user_id']" in words
+    report = " ".join(report_text(advised.session.documents.report()).split())
+    assert f"WORTH CACHING {SENTENCE}" in report and "prices is not recommended" not in report

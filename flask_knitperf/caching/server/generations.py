@@ -102,6 +102,30 @@ class Generations:
             message = None
         return Answer(message, left_ms, _read(run, answers, slots))
 
+    def claim(
+        self, lease: bytes, lease_ms: int, name: bytes, slots: Sequence[int], max_bytes: int
+    ) -> tuple[bool, Answer]:
+        """Take a lease if it is free, and look up in the same round trip; return whether it was free.
+
+        Args:
+            lease: its name.
+            lease_ms: milliseconds until it ends by itself.
+            name: as of :meth:`look_up`.
+            slots: as of :meth:`look_up`.
+            max_bytes: as of :meth:`look_up`.
+
+        Raises:
+            ServerUnavailable: no answer within the deadline.
+            ServerRefused: the answer is an error.
+        """
+        run, (taken, message, left_ms, *answers) = self._connections.run([
+            ("SET", lease, "1", "NX", "PX", lease_ms), ("GETRANGE", name, 0, max_bytes),
+            ("PTTL", name), *self._reads(slots),
+        ])  # fmt: skip
+        if not 0 < len(message) <= max_bytes:
+            message = None
+        return taken is not None, Answer(message, left_ms, _read(run, answers, slots))
+
     def of(self, slots: Sequence[int]) -> dict[int, int]:
         """Return current generations, empty if the server has none of this run.
 

@@ -289,11 +289,8 @@ class ServerLevel:
             if value is not None:
                 event = ServerEvent.HIT
             return value
-        except ForeignValue as error:
-            raise_if_of_host(error)
-            event = ServerEvent.REJECTED
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise_if_of_host(error)  # signed by another version
+        except (ForeignValue, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise_if_of_host(error)  # or one that another version has signed
             event = ServerEvent.REJECTED
         except (ServerUnavailable, ServerRefused) as error:
             self._failed_with(error)
@@ -355,29 +352,46 @@ class ServerLevel:
         finally:
             self._round_trips.count(event, began)
 
-    def claim(self, lease: bytes, seconds: float) -> bool:
-        """Return whether this process is to load: no other host does, or the server is not used.
+    def claim(
+        self, lease: bytes, seconds: float, name: bytes, slots: Sequence[int]
+    ) -> tuple[bool, RemoteValue | None]:
+        """Return whether this process is to load, and the value if there is one by now.
+
+        It is to load if no other host does, or if the server is not used.
 
         Args:
-            lease: its name.
+            lease: name of the lease.
             seconds: until it ends by itself, if this process dies.
+            name: of the value, which may have been stored since it was looked up.
+            slots: as of :meth:`find`.
         """
         if not self.is_ready():
-            return True
+            return True, None
+        assert self._generations is not None
+        began, lease_ms = self.clock(), max(1, int(seconds * 1000))
         try:
-            _, (taken,) = self._connections.run([
-                ("SET", lease, "1", "NX", "PX", max(1, int(seconds * 1000)))
-            ])  # fmt: skip
-            return taken is not None
+            is_free, answer = self._generations.claim(
+                lease, lease_ms, name, slots, self._max_message
+            )
+            if answer.message is None or answer.generations is None:
+                return is_free, None
+            value = self._verified(name, answer)
+            if value is not None:
+                self._round_trips.count(ServerEvent.HIT, began)
+            return is_free, value
+        except (ForeignValue, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise_if_of_host(error)
+            return True, None  # it was counted when it was looked up
         except (ServerUnavailable, ServerRefused) as error:
+            self._round_trips.count(ServerEvent.FAILURE, began)
             self._failed_with(error)
-            return True
+            return True, None
 
-    def release(self, lease: bytes) -> None:
-        """End a lease."""
+    def remove(self, name: bytes) -> None:
+        """Remove a value, or end a lease."""
         if self._is_up:
             try:
-                self._connections.run([("DEL", lease)])
+                self._connections.run([("DEL", name)])
             except (ServerUnavailable, ServerRefused) as error:
                 self._failed_with(error)
 

@@ -150,7 +150,27 @@ class ServerSharing:
             keep: writes the value to a file of this host; returns whether the entry has it from there.
         """
         epoch, words = self._invalidation.snapshot()  # before the look-up
-        value = level.find(name, self._usual_slots)
+        return self._taken(level, key, level.find(name, self._usual_slots), epoch, words, due, keep)
+
+    def claim(
+        self, level: ServerLevel, key: Hashable, name: bytes, due: Entry | None, keep: Keep
+    ) -> tuple[bool, Entry | None]:
+        """Return whether this process is to load, and the entry if another host has loaded by now.
+
+        The arguments are those of :meth:`find`.
+        """
+        lease = lease_of(name)
+        epoch, words = self._invalidation.snapshot()  # before the look-up
+        is_claimed, value = level.claim(lease, self.lease_s, name, self._usual_slots)
+        if is_claimed:
+            self.leases.add(lease)
+        return is_claimed, self._taken(level, key, value, epoch, words, due, keep)
+
+    def _taken(
+        self, level: ServerLevel, key: Hashable, value: RemoteValue | None, epoch: int,
+        words: memoryview, due: Entry | None, keep: Keep,
+    ) -> Entry | None:  # fmt: skip
+        """Return the entry of a value, ``None`` if it cannot be used."""
         if value is None:
             return None
         try:
@@ -233,6 +253,15 @@ class ServerSharing:
             self.leases.discard(lease)
         return is_stored
 
+    def remove(self, key: Hashable) -> None:
+        """Remove the value of a key from the server."""
+        level = self._level()
+        if level is None or not self._is_possible or not level.is_ready():
+            return
+        name = self._name(level, key)
+        if name is not None:
+            level.remove(name)
+
     def _facts(
         self, entry: Entry, generations: memoryview, expires: float | None
     ) -> dict[str, Any]:
@@ -278,19 +307,14 @@ class ServerFlight:
             keep: writes the value of another host to a file of this one; see :meth:`ServerSharing.find`.
         """
         sharing, level = self._sharing, self._level
-        lease_s, lease = sharing.lease_s, lease_of(self._name)
-        until = sharing.clock() + lease_s
+        until = sharing.clock() + sharing.lease_s
         self.entry = sharing.find(level, self._key, self._name, self._due, keep)
-        has_waited = False
         for pause in pauses():
             if self.entry is not None or not self._waits:
                 return
-            is_claimed = level.claim(lease, lease_s)
-            if is_claimed:
-                sharing.leases.add(lease)
-                if has_waited:  # it may have been stored between the look and the claim
-                    self.entry = sharing.find(level, self._key, self._name, self._due, keep)
-            elif self._due is not None:
+            # it may have been stored since the look-up
+            is_claimed, self.entry = sharing.claim(level, self._key, self._name, self._due, keep)
+            if self._due is not None and not is_claimed and self.entry is None:
                 self.entry = self._due  # another host loads it already
             if is_claimed or self.entry is not None:
                 return
@@ -298,12 +322,10 @@ class ServerFlight:
                 sharing.note_failed()
                 return
             yield pause
-            has_waited = True
-            self.entry = sharing.find(level, self._key, self._name, self._due, keep)
 
     def close(self) -> None:
         """Let another host load."""
         lease = lease_of(self._name)
         if lease in self._sharing.leases:
             self._sharing.leases.discard(lease)
-            self._level.release(lease)
+            self._level.remove(lease)

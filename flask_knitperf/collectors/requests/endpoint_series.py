@@ -107,5 +107,8 @@ def endpoint_of(span: Span) -> EndpointKey:
 
 def routed_endpoint(span: Span) -> str | None:
     """Return the endpoint of a running request, ``None`` before routing and without a match."""
-    rule = getattr(span.environ.get("werkzeug.request"), "url_rule", None)
+    try:  # past a class of the request that records the reads of cached functions
+        rule = object.__getattribute__(span.environ.get("werkzeug.request"), "url_rule")
+    except AttributeError:  # it is not routed, or no request of Flask
+        return None
     return None if rule is None else span.name_of(rule)

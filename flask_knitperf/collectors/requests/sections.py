@@ -11,11 +11,13 @@ import functools
 import inspect
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import CodeType, MethodType
 from typing import Any, TypeVar
 
 from ...core.code_locations import short
 from ...core.errors import KnitPerfError
 from ...metrics.catalogue import FUNCTION
+from ...recording.collector import CallWatch, CallWatches
 from ...recording.recorder import Recorder
 from ...recording.span import CURRENT, OpenPart
 
@@ -24,6 +26,7 @@ Outside = Callable[["Recorder | None", str], AbstractContextManager[None]]
 _Function = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
 _NO_CONTEXT = nullcontext()
+_WATCH = "caching what-if"  # name of the part, in reports of its failures
 
 
 def section(name: str) -> AbstractContextManager[None]:
@@ -38,45 +41,135 @@ def section(name: str) -> AbstractContextManager[None]:
     return OpenPart(span, f"section:{name}")
 
 
-class _Call:
-    """One call of a profiled function; a generator runs in several steps."""
+class _Profiled:
+    """A function whose calls are timed.
+
+    Args:
+        function: the function.
+        resolve: returns the recorder of the current application, ``None`` outside one.
+        name: in the report.
+        outside: context of a call outside of requests.
+
+    Attributes:
+        function: see above.
+        name: see above.
+        where: ``file:line``.
+        outside: see above.
+        is_cached: whether a cache calls it, so that its calls are loads, which are not watched.
+    """
 
     def __init__(
-        self, resolve: ResolveRecorder, name: str, where: str, outside: Outside | None
+        self, function: _Function, resolve: ResolveRecorder, name: str, outside: Outside | None
     ) -> None:
-        self._recorder = resolve()
-        self._name, self._where = name, where
-        self._outside = outside
-        self._wall = 0
+        self.function, self.name, self.outside = function, name, outside
+        self.where = location_of(function)
+        self.is_cached = False
+        self._resolve = resolve
+        self._instance = function.__self__ if isinstance(function, MethodType) else None
+        self._watched_by: CallWatches | None = None
+        self._watch: CallWatch | None = None
+
+    def start(self) -> _Call:
+        """Return a call that starts."""
+        return _Call(self, self._resolve())
+
+    def start_watched(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+        """Return a call that starts, watched if functions are."""
+        call = _Call(self, self._resolve())
+        recorder = call.recorder
+        if recorder is None or self.is_cached:
+            return call
+        try:
+            if recorder.call_watches is not self._watched_by:
+                self._find_watch(recorder)
+            watch = self._watch
+            if watch is not None:
+                instance = self._instance
+                watched = watch.begin(args if instance is None else (instance, *args), kwargs)
+                if watched is not None:
+                    call.watch, call.watched = watch, watched
+        except Exception as error:
+            recorder.failed(_WATCH, error)
+            self.end_watch()
+        return call
+
+    def _find_watch(self, recorder: Recorder) -> None:
+        watches = self._watched_by = recorder.call_watches
+        self._watch = None
+        if watches is not None:
+            self._watch = watches.of(self.function, self.name, self.where)
+
+    def end_watch(self) -> None:
+        """Watch the function no longer: its watch has failed."""
+        self._watch = None
+
+
+class _Call:
+    """One call of a profiled function; a generator runs in several steps.
+
+    Attributes:
+        recorder: of the application, ``None`` outside one.
+        watch: watches the call, ``None`` if nothing does.
+        watched: the call as the watch has it.
+    """
+
+    def __init__(self, function: _Profiled, recorder: Recorder | None) -> None:
+        self.recorder = recorder
+        self.watch: CallWatch | None = None
+        self.watched: Any = None
+        self._function = function
+        self._began = self._wall = 0
 
     def context(self) -> AbstractContextManager[None]:
         """Return the context of a call outside of requests, one without effect for any other call."""
-        recorder, outside = self._recorder, self._outside
+        recorder, outside = self.recorder, self._function.outside
         if recorder is None or outside is None or recorder.span() is not None:
             return _NO_CONTEXT
-        return outside(recorder, self._name)
+        return outside(recorder, self._function.name)
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Time one step."""
-        recorder = self._recorder
+        recorder = self.recorder
         if recorder is None:
             yield
             return
-        began = recorder.clock.monotonic_ns()
+        began = self._began = recorder.clock.monotonic_ns()
         try:
-            with section(self._name):
+            with section(self._function.name):
                 yield
         finally:
             self._wall += recorder.clock.monotonic_ns() - began
 
+    def returns(self, result: Any) -> None:
+        """Have the watch note the result."""
+        watch, recorder = self.watch, self.recorder
+        if watch is None or recorder is None:
+            return
+        self.watch = None
+        try:
+            watch.end(self.watched, self._began, self._began + self._wall, result)
+        except Exception as error:
+            recorder.failed(_WATCH, error)
+            self._function.end_watch()
+
+    def _raises(self, watch: CallWatch, recorder: Recorder) -> None:
+        """Have the watch note that the call has raised."""
+        try:
+            watch.fail(self.watched, self._began, self._began + self._wall)
+        except Exception as error:
+            recorder.failed(_WATCH, error)
+            self._function.end_watch()
+
     def end(self) -> None:
         """Record the call."""
-        recorder = self._recorder
+        recorder = self.recorder
         if recorder is None:
             return
+        if self.watch is not None:
+            self._raises(self.watch, recorder)
         try:
-            series = recorder.series(FUNCTION, self._name, self._where)
+            series = recorder.series(FUNCTION, self._function.name, self._function.where)
             recorder.record((series, float(self._wall)))
         except Exception as error:
             recorder.failed("function", error)
@@ -116,23 +209,29 @@ def location_of(function: Callable[..., Any]) -> str:
     return short(code.co_filename, code.co_firstlineno)
 
 
-def _timed_function(function: _Function, start: Callable[[], _Call]) -> _Function:
+def _timed_function(called: _Profiled) -> _Function:
+    function = called.function
+
     @functools.wraps(function)
     def timed(*args: Any, **kwargs: Any) -> Any:
-        call = start()
+        call = called.start_watched(args, kwargs)
         try:
             with call.context(), call.running():
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+            call.returns(result)
+            return result
         finally:
             call.end()
 
     return timed
 
 
-def _timed_generator(function: _Function, start: Callable[[], _Call]) -> _Function:
+def _timed_generator(called: _Profiled) -> _Function:
+    function = called.function
+
     @functools.wraps(function)
     def timed(*args: Any, **kwargs: Any) -> Any:
-        call = start()
+        call = called.start()
         try:
             return (yield from _TimedGenerator(call, function(*args, **kwargs)))
         finally:
@@ -141,23 +240,29 @@ def _timed_generator(function: _Function, start: Callable[[], _Call]) -> _Functi
     return timed
 
 
-def _timed_coroutine(function: _Function, start: Callable[[], _Call]) -> _Function:
+def _timed_coroutine(called: _Profiled) -> _Function:
+    function = called.function
+
     @functools.wraps(function)
     async def timed(*args: Any, **kwargs: Any) -> Any:
-        call = start()
+        call = called.start_watched(args, kwargs)
         try:
             with call.context(), call.running():
-                return await function(*args, **kwargs)
+                result = await function(*args, **kwargs)
+            call.returns(result)
+            return result
         finally:
             call.end()
 
     return timed
 
 
-def _timed_async_generator(function: _Function, start: Callable[[], _Call]) -> _Function:
+def _timed_async_generator(called: _Profiled) -> _Function:
+    function = called.function
+
     @functools.wraps(function)
     async def timed(*args: Any, **kwargs: Any) -> Any:
-        call, generator = start(), function(*args, **kwargs)
+        call, generator = called.start(), function(*args, **kwargs)
         step = anext(generator)
         try:
             while True:
@@ -179,6 +284,16 @@ def _timed_async_generator(function: _Function, start: Callable[[], _Call]) -> _
     return timed
 
 
+def _codes() -> Iterator[CodeType]:
+    """Yield the code of functions that call a profiled one."""
+    for wrap in (_timed_function, _timed_coroutine):
+        yield wrap(_Profiled(_codes, lambda: None, "", None)).__code__
+
+
+CALLERS: frozenset[CodeType] = frozenset(_codes())
+"""Code that calls a profiled function."""
+
+
 def profiled(
     function: F, resolve: ResolveRecorder, name: str | None = None, outside: Outside | None = None
 ) -> F:
@@ -191,20 +306,17 @@ def profiled(
         outside: context in which a call runs that is part of no request, but of a generator's steps.
     """
     label = name or function.__qualname__.replace("<locals>.", "")
-    where = location_of(function)
-
-    def start() -> _Call:
-        return _Call(resolve, label, where, outside)
-
+    called = _Profiled(function, resolve, label, outside)
     if inspect.isasyncgenfunction(function):
-        timed = _timed_async_generator(function, start)
+        timed = _timed_async_generator(called)
     elif inspect.iscoroutinefunction(function):
-        timed = _timed_coroutine(function, start)
+        timed = _timed_coroutine(called)
     elif inspect.isgeneratorfunction(function):
-        timed = _timed_generator(function, start)
+        timed = _timed_generator(called)
     else:
-        timed = _timed_function(function, start)
+        timed = _timed_function(called)
     timed.__knitperf__ = True  # type: ignore[attr-defined]
+    timed.__knitperf_profiled__ = called  # type: ignore[attr-defined]
     return timed  # type: ignore[return-value]
 
 

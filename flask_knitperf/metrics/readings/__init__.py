@@ -7,14 +7,15 @@ gathered in one pass (:meth:`..totals.Totals.sums`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
 from .. import catalogue
-from ..catalogue import GrowthFigure, PlanDetail
+from ..catalogue import GrowthFigure, PlanDetail, WhatIfCalls
 from ..histogram import Histogram
 from ..histogram_batch import Batch
-from ..instruments import D, Evidence, K, Meter, Note
+from ..instruments import OTHER, D, Evidence, K, Meter, Note
 from ..totals import NOTHING, Pair, Row, Tally, Totals
 from .endpoints import EndpointReadings, gc, leaks
 from .rows import (
@@ -27,6 +28,8 @@ from .rows import (
     LeakReading,
     NamespaceReading,
     PoolReading,
+    TtlReading,
+    WhatIfReading,
 )
 
 _ALL: dict[str, frozenset[str] | None] = {"all": None}
@@ -160,10 +163,13 @@ class Readings:
         events: dict[str, dict[str, int]] = {}
         for (name, event), counted in self._totals.tallied(self._rows(catalogue.CACHE_EVENT)):
             events.setdefault(name, {})[event] = counted.count
-        hits, loads = (
+        hits, loads, verifying, overhead = (
             self._totals.tallies(self._rows(meter))
-            for meter in (catalogue.CACHE_HIT, catalogue.CACHE_LOAD)
-        )
+            for meter in (
+                catalogue.CACHE_HIT, catalogue.CACHE_LOAD, catalogue.CACHE_VERIFY,
+                catalogue.CACHE_OVERHEAD,
+            )
+        )  # fmt: skip
         entries, sizes, mapped = (
             {labels[0]: self._totals.gauges([(labels, row)]) for labels, row in self._rows(meter)}
             for meter in (
@@ -172,13 +178,31 @@ class Readings:
                 catalogue.CACHE_MAPPED_BYTES,
             )
         )
+        sized = self._sized_caches()
         return [
             NamespaceReading(
-                name, hits.get(name, NOTHING), loads.get(name, NOTHING), events.get(name, {}),
+                name, hits.get(name, NOTHING), loads.get(name, NOTHING),
+                verifying.get(name, NOTHING), overhead.get(name, NOTHING), events.get(name, {}),
                 entries.get(name, {}), sizes.get(name, {}), mapped.get(name, {}),
+                sized.get(name, {}),
             )
             for name in {**hits, **loads, **events, **entries}
         ]  # fmt: skip
+
+    def _sized_caches(self) -> dict[str, dict[float, tuple[Tally, Tally]]]:
+        """Return hits and misses in simulated caches, by namespace and size."""
+        hits, misses = (
+            dict(self._totals.tallied(self._rows(meter)))
+            for meter in (catalogue.CACHE_SIZED_HIT, catalogue.CACHE_SIZED_MISS)
+        )
+        sized: dict[str, dict[float, tuple[Tally, Tally]]] = {}
+        for labels in {**hits, **misses}:
+            name, factor = labels
+            if factor != OTHER:
+                sized.setdefault(name, {})[float(factor)] = (
+                    hits.get(labels, NOTHING), misses.get(labels, NOTHING)
+                )  # fmt: skip
+        return sized
 
     @property
     def observed_events(self) -> list[tuple[tuple[str, ...], Tally]]:
@@ -189,6 +213,34 @@ class Readings:
     def observed_loads(self) -> list[tuple[tuple[str, ...], Tally]]:
         """Nanoseconds of the loads of observed caches, by cache and pattern of the keys."""
         return self._totals.tallied(self._rows(catalogue.OBSERVED_LOAD))
+
+    @cached_property
+    def watched_functions(self) -> list[WhatIfReading]:
+        """Every function that is watched as if it were cached."""
+        calls, hits, compared, stale, hindered = (
+            {labels: tally for labels, tally in self._totals.tallied(self._rows(meter)) if tally.count}
+            for meter in (
+                catalogue.WHAT_IF_CALLS, catalogue.WHAT_IF_HIT, catalogue.WHAT_IF_COMPARED,
+                catalogue.WHAT_IF_STALE, catalogue.WHAT_IF_HINDERED,
+            )
+        )  # fmt: skip
+        by_ttl: dict[tuple[str, ...], dict[float, TtlReading]] = {}
+        for labels, tally in hits.items():
+            by_ttl.setdefault(labels[:2], {})[_ttl(labels[2])] = TtlReading(
+                tally, compared.get(labels, NOTHING), stale.get(labels, NOTHING).count
+            )
+        obstacles: dict[tuple[str, ...], dict[str, int]] = {}
+        for labels, tally in hindered.items():
+            obstacles.setdefault(labels[:2], {})[labels[2]] = tally.count
+        return [
+            WhatIfReading(
+                name, where, calls.get((name, where, WhatIfCalls.JUDGED), NOTHING),
+                calls.get((name, where, WhatIfCalls.BEYOND), NOTHING),
+                calls.get((name, where, WhatIfCalls.UNKEYED), NOTHING).count,
+                by_ttl.get((name, where), {}), obstacles.get((name, where), {}),
+            )
+            for name, where in dict.fromkeys(labels[:2] for labels in calls)
+        ]  # fmt: skip
 
     @cached_property
     def cache_bounds(self) -> dict[str, float]:
@@ -276,3 +328,8 @@ class Readings:
             for worker, values in figures.items()
             if values.keys() >= set(GrowthFigure)
         }
+
+
+def _ttl(label: str) -> float:
+    """Return the TTL in a label in seconds; that of a series for which there was no room is NaN."""
+    return float(label) if label != OTHER else math.nan

@@ -190,19 +190,62 @@ class NamespaceReading(NamedTuple):
         namespace: its name.
         hits: with the nanoseconds that loading would have taken in their place.
         loads: nanoseconds of all loads.
+        verifying: nanoseconds of all loads that verify hits.
+        overhead: nanoseconds of keys and copies.
         events: number of all other events; see :class:`..catalogue.CacheEvent`.
         entries: number of values by live worker.
         bytes: estimated bytes of the values by live worker.
         mapped: bytes of further values in files that all workers map, by live worker.
+        sized: hits and misses in simulated caches, by their sizes in parts of the real one, with the
+            nanoseconds of loading.
     """
 
     namespace: str
     hits: Tally
     loads: Tally
+    verifying: Tally
+    overhead: Tally
     events: Mapping[str, int]
     entries: Mapping[str, float]
     bytes: Mapping[str, float]
     mapped: Mapping[str, float]
+    sized: Mapping[float, tuple[Tally, Tally]]
+
+
+class TtlReading(NamedTuple):
+    """A simulated cache of one function.
+
+    Attributes:
+        hits: calls that would have hit, with the time that they took.
+        compared: hits whose answer was compared, with the sum of their weights.
+        stale: those of them whose answer was another one.
+    """
+
+    hits: Tally
+    compared: Tally
+    stale: int
+
+
+class WhatIfReading(NamedTuple):
+    """A function that is watched as if it were cached, times in nanoseconds.
+
+    Attributes:
+        name: of the function.
+        where: its ``file:line``, empty for builtins.
+        judged: calls that simulated caches looked up.
+        beyond: calls of more keys than are judged.
+        unkeyed: number of calls without a key.
+        by_ttl: simulated caches by TTL in seconds.
+        hindered: number of calls by :class:`..catalogue.WhatIfObstacle`.
+    """
+
+    name: str
+    where: str
+    judged: Tally
+    beyond: Tally
+    unkeyed: int
+    by_ttl: Mapping[float, TtlReading]
+    hindered: Mapping[str, int]
 
 
 class GaugeReadings(NamedTuple):

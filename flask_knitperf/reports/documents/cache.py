@@ -15,6 +15,21 @@ class MissedLookups(TypedDict):
     early: Annotated[Count, Field("loaded again shortly before they expired")]
 
 
+class StaleShare(TypedDict):
+    """Share of the verified hits that were out of date."""
+
+    share: Share
+    low: Annotated[Share, Field("lower bound of its 95 % confidence interval")]
+    high: Annotated[Share, Field("upper bound")]
+
+
+class SizeRow(TypedDict):
+    """Another size of the cache."""
+
+    factor: Annotated[float, Field("in parts of the present size")]
+    hit_rate: Annotated[Share, Field("expected, by simulation")]
+
+
 class CacheFigures(TypedDict):
     """Use of the cache in the window, by all workers."""
 
@@ -43,6 +58,17 @@ class CacheFigures(TypedDict):
     fetched: Annotated[Count, Field("hits whose value another process had loaded")]
     stale: Annotated[Count, Field("hits that returned an expired value")]
     evicted: Annotated[Count, Field("values that were removed for want of room")]
+    saved_s_per_mb: Annotated[
+        float | None, Field("saved_s by MB of the values now; null where one of them is unknown")
+    ]
+    verified: Annotated[Count, Field("hits whose value was loaded again and compared")]
+    differed: Annotated[Count, Field("of those, the ones that were out of date")]
+    stale_share: Annotated[StaleShare | None, Field("null where none was verified")]
+    verify_s: Annotated[Seconds, Field("time of the loads that verified them")]
+    overhead_s: Annotated[Seconds, Field("time of keys and copies, estimated for hits")]
+    sizes: Annotated[
+        list[SizeRow], Field("by size; empty while the cache is not half full in any worker")
+    ]
     entries: Annotated[Count | None, Field("values now; null without a live worker")]
     mb: Annotated[
         Megabytes | None, Field("estimated size of the values now; null without a live worker")
@@ -58,6 +84,9 @@ class NamespaceRow(CacheFigures):
 
     namespace: Annotated[str, Field("by default module and name of the cached function")]
     fault: Annotated[str | None, Field("why it never hits; null where it does, or may yet")]
+    costs_more: Annotated[
+        str | None, Field("that keys and copies took more time than hits saved; null where not")
+    ]
 
 
 class RefusalRow(TypedDict):
@@ -85,6 +114,25 @@ class UnkeyedReadsRow(TypedDict):
     reads: Annotated[list[UnkeyedReadRow], Field("those of the longest loads first")]
     count: Annotated[Positive, Field("results that were not cached")]
     load_s: Annotated[Seconds, Field("time of their loads")]
+    text: str
+    recommendation: str
+
+
+class StaleValuesRow(TypedDict):
+    """A cached function whose verified hits were out of date."""
+
+    endpoint: str | None
+    method: str | None
+    namespace: str
+    function: Annotated[str, Field("its module and name")]
+    kind: Annotated[
+        str,
+        Field("undeclared: it reads a file or table that depends lacks; unrepeatable: each load "
+              "differs; aged: more often than KNITPERF_CACHE_STALE_BUDGET within its ttl; unexplained"),
+    ]  # fmt: skip
+    source: Annotated[str | None, Field("the file or table that only the new load has read")]
+    count: Positive
+    verified: Annotated[Positive, Field("verified hits of the namespace")]
     text: str
     recommendation: str
 
@@ -154,6 +202,37 @@ class CacheServer(TypedDict):
     waited_s: Annotated[Seconds, Field("time of all round trips")]
 
 
+class CacheOptionRow(TypedDict):
+    """A function in a cache with one TTL, as each worker has one for itself."""
+
+    ttl_s: Annotated[Seconds | None, Field("null without a TTL")]
+    hits: Annotated[Count, Field("calls that would have hit")]
+    saved_s: Annotated[Seconds, Field("time that they took")]
+    compared: Annotated[Count, Field("of the hits, those whose answer was compared")]
+    stale: Annotated[Count, Field("of those, answers that were other ones")]
+    stale_share: Annotated[Share | None, Field("null where none was compared")]
+    stale_low: Annotated[Share | None, Field("lower end of its interval at 95 %")]
+    stale_high: Annotated[Share | None, Field("upper end of its interval at 95 %")]
+
+
+class WhatIfRow(TypedDict):
+    """A function as if it were cached."""
+
+    function: str
+    where: Annotated[str | None, Field("file:line")]
+    calls: Count
+    judged: Annotated[Count, Field("calls that were looked up in simulated caches")]
+    time_s: Annotated[Seconds, Field("time of all calls, without those that had no key")]
+    options: Annotated[list[CacheOptionRow], Field("by TTL, the shortest first")]
+    ttl_s: Annotated[
+        Seconds | None, Field("TTL of the recommended option; null without one, or without a TTL")
+    ]
+    saved_s: Annotated[Seconds | None, Field("by the recommended option; null without one")]
+    decorator: Annotated[str | None, Field("to paste above the function; null without an option")]
+    text: Annotated[str, Field("the recommendation, or why there is none")]
+    recommendation: Annotated[str | None, Field("what would allow to cache it; null where unknown")]
+
+
 class CacheWorkerRow(TypedDict):
     """Size of the cache of one live worker, against its bound."""
 
@@ -178,10 +257,17 @@ class CacheReport(TypedDict):
     ]
     refusals: Annotated[list[RefusalRow], Field("by number; without those in per_user")]
     per_user: Annotated[list[UnkeyedReadsRow], Field("by time of the loads")]
+    stale_values: Annotated[list[StaleValuesRow], Field("the most frequent first")]
     observed: Annotated[
         list[ObservedCacheRow], Field("caches of the application itself, the most look-ups first")
     ]
     mismatches: Annotated[list[KeyMismatchRow], Field("by time of the loads")]
     server: Annotated[CacheServer | None, Field("null if it was not used")]
+    what_if: Annotated[
+        list[WhatIfRow],
+        Field(
+            "profiled functions that are not cached: recommended ones by saved time, then others"
+        ),
+    ]
     workers: Annotated[list[CacheWorkerRow], Field("live ones that use the cache")]
     degraded: Annotated[list[str], Field("what could not be measured, in sentences")]

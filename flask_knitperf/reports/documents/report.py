@@ -4,6 +4,7 @@ from typing import Annotated, Literal, TypedDict
 
 from ...analysis.judged import Severity, VerdictType
 from ...metrics.catalogue import RepeatKind
+from .cache import WhatIfRow
 from .cards import CardRow, CauseRow, Saving
 from .fields import Count, Field, Milliseconds, Moment, Number, Positive, Seconds, Share, Window
 
@@ -374,5 +375,8 @@ class Report(TypedDict):
         list[CardRow], Field("what to fix first: an overloaded machine, then as in bottlenecks")
     ]
     recommendations: list[RecommendationRow]
+    cache_advice: Annotated[
+        list[WhatIfRow], Field("functions that save most time if they are cached, at most three")
+    ]
     scorecard: list[CriterionRow]
     self: Overhead

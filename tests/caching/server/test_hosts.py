@@ -284,11 +284,11 @@ def test_a_host_does_not_wait_longer_than_the_lease_of_one_that_died(
     one = make_mill("a")
     level, claimed = one.session.cache_server, []
     claim = level.claim
-    monkeypatch.setattr(level, "release", lambda lease: None)
+    monkeypatch.setattr(level, "remove", lambda lease: None)
     monkeypatch.setattr(level, "claim", lambda *args: claimed.append(args) or claim(*args))
     with pytest.raises(ValueError, match="y"):
         cached(one, mill_code.failing)("y")  # as if it was killed: the lease stays
-    (lease, _), *_ = claimed
+    (lease, *_), *_ = claimed
     assert shared_valkey.client.pttl(lease) > 0
     with pytest.raises(ValueError, match="y"):
         cached(make_mill("b"), mill_code.failing)("y")
@@ -311,6 +311,17 @@ def test_a_value_that_expires_soon_is_loaded_again_by_one_host(
         following = caches[1]._sharing.flight(key, due)
         assert list(following.pauses()) == [] and following.entry is due
         following.close(), leading.close()
+
+
+def test_a_wrong_value_is_removed_for_all_hosts(make_mill: MakeMill, shared_valkey: Valkey) -> None:
+    one = make_mill("a")
+    first = cached(one)
+    first("x")
+    assert bytes_of(shared_valkey, one)
+    cache = first.__closure__[1].cell_contents.__knitperf_cache__
+    with one.app.app_context():
+        cache._sharing.remove(next(iter(cache.region.entries)))
+    assert not bytes_of(shared_valkey, one)
 
 
 async def _awaited(style: str) -> dict[str, Any]:

@@ -493,8 +493,8 @@ def test_the_server_may_close_idle_connections(make_host: MakeHost, valkey: Valk
 def test_calls_on_a_lost_server_do_not_raise(make_host: MakeHost, valkey: Valkey) -> None:
     for call in (
         lambda level: level.store(b"{x}", {}, pickled(1), 1.0, b"{x}:lease") is False,
-        lambda level: level.claim(b"{x}:lease", 1.0) is True,
-        lambda level: level.release(b"{x}:lease") is None,
+        lambda level: level.claim(b"{x}:lease", 1.0, b"{x}", (0,)) == (True, None),
+        lambda level: level.remove(b"{x}:lease") is None,
         lambda level: level.find(b"{x}", (0,)) is None,
     ):  # fmt: skip
         host = make_host("a", valkey.url)
