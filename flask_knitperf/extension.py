@@ -110,7 +110,7 @@ class KnitPerf:
             if settings.reuse_reads:
                 session.read_cache = self.cache.reads
             install(app, session, settings)
-            if "cache" in self.__dict__:
+            if "cache" in self.__dict__ or session.cache_server is not None:
                 self.cache.attach()
 
     def budget(self, **thresholds: float) -> Callable[[F], F]:

@@ -122,6 +122,8 @@ ALLOWED = {
         "24 hours",
     },
     "docs/caching.md": {
+        "5 ms",
+        "1 second",
         "5 seconds",
         "20 seconds",
         "30 seconds",

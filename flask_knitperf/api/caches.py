@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..caching.registry import Caches
+    from ..caching.server.level import ServerLevel
+    from ..caching.server.round_trips import ServerCounts
     from ..collectors.sql.cached_queries import CachedQueries
     from ..runtime.session import Session
     from ..storage.versions import Versions
@@ -69,12 +71,14 @@ class CacheReport(TypedDict):
         namespaces: by name.
         evictions: number of values that were evicted for want of room.
         max_bytes: bytes that all values together may take.
+        server: use of the server that hosts share, ``None`` without one.
     """
 
     total: CacheCounts
     namespaces: dict[str, CacheCounts]
     evictions: int
     max_bytes: int
+    server: ServerCounts | None
 
 
 class CacheOptimizer:
@@ -101,14 +105,15 @@ class CacheOptimizer:
         self._resolve, self._vary, self._observer = resolve, dict(vary or {}), observer
         self._store = Store(round((DEFAULT_MAX_MB if max_mb is None else max_mb) * MB))
         self._has_own_bound = max_mb is not None
-        self._invalidation = Invalidation(self._versions)
+        self._invalidation = Invalidation(self._versions, self._server)
         self._sizes = SizeSimulation(self._store, self._invalidation, time.monotonic)
         self._values = KeyValueCache(self._store, self._invalidation)
         self._functions: weakref.WeakSet[FunctionCache] = weakref.WeakSet()
-        identity = CodeIdentity(configuration)
+        identity = CodeIdentity(configuration, lambda: self._setting("cache_per_host", ()))
         self._host = Host(
             HostValues(self._state_dir, lambda: self._setting("cache_shared_max_mb", 0.0) * MB),
             lambda: self._setting("cache_share_bytes", 0), identity.surroundings, identity.of,
+            identity.of_hosts, self._server,
         )  # fmt: skip
         self._tracked: Versions | None = None  # those that writes of tables move
         self._ended: deque[Region] = deque(maxlen=_MAX_ENDED)  # of functions that were freed
@@ -134,6 +139,11 @@ class CacheOptimizer:
         if not self._has_own_bound:
             self._store.maxsize = round(session.settings.cache_max_mb * MB)
         return session.recorder.versions
+
+    def _server(self) -> ServerLevel | None:
+        """Return the server that hosts share, ``None`` without one."""
+        session = self._resolve()
+        return None if session is None else session.cache_server
 
     def _state_dir(self) -> Path | None:
         session = self._resolve()
@@ -484,6 +494,7 @@ class CacheOptimizer:
     def get_cache_statistics(self) -> CacheReport:
         """Return the statistics of this process by namespace."""
         by_name: dict[str, list[Region]] = {}
+        server = self._server()
         regions = self._regions()
         for region in regions:
             by_name.setdefault(region.namespace, []).append(region)
@@ -492,6 +503,7 @@ class CacheOptimizer:
             "namespaces": {name: counts(group) for name, group in sorted(by_name.items())},
             "evictions": self._store.evicted,
             "max_bytes": self._store.maxsize,
+            "server": None if server is None else server.counts(),
         }
 
     get_statistics = get_cache_statistics

@@ -113,7 +113,7 @@ class Admission:
             not raises
             and self.sharing is not None
             and not load.request.is_view
-            and self.sharing.publish(key, value, entry)
+            and self.sharing.publish(key, value, entry, load.generations)
         )
         if not raises and not is_shared:
             try:

@@ -10,6 +10,8 @@ So its key has a digest of everything that may make the same call return somethi
 - the configuration of the application, the environment, and the working directory,
 - the start of the system: clocks and file systems agree until then.
 
+Hosts have other things in common than the processes of one: :meth:`CodeIdentity.of_hosts`.
+
 Code is read from its files. A process may run older code than that, if a file was changed after the
 process had started; such a process shares nothing until it is restarted.
 """
@@ -22,7 +24,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import CodeType
@@ -31,6 +33,7 @@ from typing import Any, NamedTuple
 from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
 from ..core.process_start import started_at
+from ..core.settings import PREFIX
 from .keys import Encoding, function_digest
 
 MAX_FILES = 5_000
@@ -52,9 +55,17 @@ _OF_ONE_PROCESS = (
     "WERKZEUG_", "XDG_SESSION_",
 )  # fmt: skip
 """Beginnings of environment variables that a server or a terminal sets, the underscore as a whole."""
+_OF_ONE_HOST = (
+    "COMPUTERNAME", "DYNO", "ECS_CONTAINER_METADATA_URI", "FLY_ALLOC_ID", "FLY_MACHINE_ID", "HOST",
+    "HOSTNAME", "NODE_IP", "NODE_NAME", "POD_IP", "POD_NAME", "POD_UID",
+)  # fmt: skip
+"""Environment variables that name a host."""
 _MAX_DEPTH = 10
 """Nested containers of an option whose parts are looked at one by one."""
-_SECRETS = frozenset({"SECRET_KEY", "SECRET_KEY_FALLBACKS"})  # some create one at each start
+_SECRETS = frozenset({
+    "SECRET_KEY", "SECRET_KEY_FALLBACKS", "KNITPERF_CACHE_URL", "KNITPERF_CACHE_SECRET",
+})  # fmt: skip
+"""Options that change no result; some applications create a key at each start."""
 
 
 class NotShareable(Exception):  # noqa: N818 (not a fault)
@@ -66,11 +77,17 @@ class CodeIdentity:
 
     Args:
         configuration: returns the configuration of the application.
+        per_host: returns the names of options and environment variables that differ between hosts and
+            change no result.
     """
 
-    def __init__(self, configuration: Callable[[], Mapping[str, Any]] = dict) -> None:
-        self._configuration = configuration
+    def __init__(
+        self, configuration: Callable[[], Mapping[str, Any]] = dict,
+        per_host: Callable[[], Iterable[str]] = tuple,
+    ) -> None:  # fmt: skip
+        self._configuration, self._per_host = configuration, per_host
         self._surroundings: bytes | None = None
+        self._surroundings_of_hosts: bytes | None = None
 
     def of(self, function: Callable[..., Any]) -> bytes:
         """Return the digest of the code of a function and of its surroundings.
@@ -78,13 +95,27 @@ class CodeIdentity:
         Raises:
             NotShareable: it depends on something that is only in this process.
         """
+        return self._digest(function, self.surroundings)
+
+    def of_hosts(self, function: Callable[..., Any]) -> bytes:
+        """Return the digest of the code of a function and of everything that its hosts have in common.
+
+        The start of the system, the times of installations, our own options and names of hosts are not
+        in it.
+
+        Raises:
+            NotShareable: it depends on something that is only in this process.
+        """
+        return self._digest(function, self.surroundings_of_hosts)
+
+    def _digest(self, function: Callable[..., Any], surroundings: Callable[[], bytes]) -> bytes:
         code = getattr(function, "__code__", None)
         module = sys.modules.get(getattr(function, "__module__", None) or "")
         if not isinstance(code, CodeType) or module is None:
             raise NotShareable("it is not a function of a module")
         return hashlib.blake2b(
             function_digest(function) + enclosed_digest(function)
-            + _application_digest(module.__name__.partition(".")[0]) + self.surroundings(),
+            + _application_digest(module.__name__.partition(".")[0]) + surroundings(),
             digest_size=16,
         ).digest()  # fmt: skip
 
@@ -101,9 +132,26 @@ class CodeIdentity:
             )
         return known
 
-    def _options(self) -> Iterator[str]:
+    def surroundings_of_hosts(self) -> bytes:
+        """Return the digest of the libraries, the configuration and the environment.
+
+        Raises:
+            NotShareable: a package was installed after this process started.
+        """
+        known = self._surroundings_of_hosts
+        if known is None:
+            left_out = frozenset(self._per_host()).union(_OF_ONE_HOST)
+            version, tag, installed = _libraries()
+            known = self._surroundings_of_hosts = _digest_of(
+                version, tag, sorted({name for name, _ in installed}),
+                sorted(option for option in self._options(left_out) if not option.startswith(PREFIX)),
+                [(name, value) for name, value in _environment() if name not in left_out], os.getcwd(),
+            )  # fmt: skip
+        return known
+
+    def _options(self, left_out: frozenset[str] = frozenset()) -> Iterator[str]:
         for name, value in self._configuration().items():
-            if name not in _SECRETS:
+            if name not in _SECRETS and name not in left_out:
                 yield f"{name}={_text_of(value)}"
 
 

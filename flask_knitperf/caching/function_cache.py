@@ -30,12 +30,14 @@ from .code_identity import enclosed_digest
 from .dependencies import RUNNING, pass_on
 from .explanation import Explanation, Misses, explanation
 from .invalidation import ALL, Invalidation, namespace_slot, tag_slot
+from .key_digests import KeyDigests
 from .lifetimes import Lifetimes
 from .load import Load
 from .load_reads import NO_OBSERVER, CurrentRequest, ReadObserver
 from .lookup import Lookup
 from .options import Options
 from .region import Entry, Region
+from .server.sharing import ServerSharing
 from .sharing import Host, HostFlight, Sharing
 from .single_flight import SingleFlight, copy_of
 from .store import Store
@@ -107,18 +109,15 @@ class FunctionCache:
         )  # fmt: skip
         self._misses = Misses()
         self._flights = SingleFlight(MAX_WAIT_S)
+        self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
         self._sharing = None
         if host is not None and options.share is not False and not self.keys.is_method:
             self._sharing = Sharing(
-                self.region, store, invalidation, host,
-                lambda: (host.identity(function), *options.shared()),
+                self.region, store, invalidation, host, self._digests(host.identity),
                 always=options.share, max_wait_s=MAX_WAIT_S, clock=clock,
-                refresh_time=self._admission.refresh_time,
-                variables=functools.partial(enclosed_digest, function)
-                if getattr(function, "__closure__", None) else None,
+                refresh_time=self._admission.refresh_time, server=self._server_sharing(host),
             )  # fmt: skip
         self._admission.sharing = self._sharing
-        self._slots = (ALL, namespace_slot(options.namespace), *map(tag_slot, options.tags))
         self.is_async = inspect.iscoroutinefunction(function)
         environment = {
             "get": self.region.entries.get, "words": invalidation.words, "index": EPOCH,
@@ -130,6 +129,22 @@ class FunctionCache:
         self._code = _code_of(function)
         self.wrapper = functools.update_wrapper(wrapper, function)
         invalidation.subscribe(self)
+
+    def _digests(self, identity: Callable[[Callable[..., Any]], bytes]) -> KeyDigests:
+        """Return the digests of keys among processes that have an identity of the function in common."""
+        function, options = self.function, self.options
+        return KeyDigests(
+            self.region.namespace, lambda: (identity(function), *options.shared()),
+            functools.partial(enclosed_digest, function)
+            if getattr(function, "__closure__", None) else None,
+        )  # fmt: skip
+
+    def _server_sharing(self, host: Host) -> ServerSharing:
+        return ServerSharing(
+            self.region, self._store, self._invalidation, host.server,
+            self._digests(host.identity_of_hosts), self._slots, always=bool(self.options.share),
+            clock=self._clock, refresh_time=self._admission.refresh_time,
+        )  # fmt: skip
 
     def use(self, words: memoryview) -> None:
         """Compare epochs in ``words`` from now on."""
@@ -469,7 +484,7 @@ class FunctionCache:
 
     def discard(self, entry: Entry) -> None:
         """Remove a value that is out of date, also from what other processes find."""
-        if self._sharing is not None and entry.is_shared:
+        if self._sharing is not None:
             self._sharing.remove(entry.key)
         self._store.remove(entry)
         self.region.remember_removed(entry.key, CacheEvent.INVALIDATED)

@@ -11,6 +11,7 @@ that the next call finds the right versions.
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Callable, Hashable, Iterable
@@ -20,6 +21,7 @@ from ..storage.versions import EPOCH, Versions, slot
 
 if TYPE_CHECKING:
     from .region import Entry
+    from .server.level import ServerLevel
 
 ALL = 0
 """Slot of the version that every entry depends on."""
@@ -58,9 +60,14 @@ class Invalidation:
 
     Args:
         locate: returns the versions of the current application, ``None`` without one.
+        server: returns the server by which it invalidates on other hosts, ``None`` without one.
     """
 
-    def __init__(self, locate: Callable[[], Versions | None] = lambda: None) -> None:
+    def __init__(
+        self, locate: Callable[[], Versions | None] = lambda: None,
+        server: Callable[[], ServerLevel | None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._server = server
         self._locate, self._own = locate, Versions(lambda: None)
         self._words, self._located = _UNKNOWN, self._own
         self._subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
@@ -91,6 +98,25 @@ class Invalidation:
         words = self._current()
         epoch = words[EPOCH]  # first: a bump in between moves it again
         return epoch, memoryview(words.tobytes()).cast("Q")
+
+    def generations(self) -> memoryview | None:
+        """Return the generations of the server, to be taken before a load and before the versions.
+
+        They are ``None`` without a server.
+        """
+        server = self._server()
+        return None if server is None else server.generations()
+
+    def known_until(self, now: float) -> float:
+        """Return the time at which a value that is loaded now expires, infinite if it does not.
+
+        While the server is lost, invalidations by other hosts do not arrive.
+
+        Args:
+            now: monotonic time in seconds.
+        """
+        server = self._server()
+        return math.inf if server is None else server.known_until(now)
 
     def is_valid(self, entry: Entry) -> bool:
         """Return whether nothing that an entry depends on was invalidated since its load."""

@@ -79,6 +79,8 @@ class KeyValueCache:
         slots = (
             ALL, namespace_slot(namespace), key_slot(namespace, encoded), *map(tag_slot, tags),
         )  # fmt: skip
+        now = self._clock()
+        expires = min(now + ttl, self._invalidation.known_until(now))
         epoch, versions = self._invalidation.take(slots)
         try:
             kept, copy, size = isolate(value)
@@ -88,7 +90,7 @@ class KeyValueCache:
             raise KnitPerfError(f"the value of {key!r} cannot be cached: {reason}") from None
         entry = Entry(
             region, encoded, kept, size=size, copy=copy, epoch=epoch, slots=slots, versions=versions,
-            expires=self._clock() + ttl, cost=ASSUMED_COST_S,
+            expires=expires, cost=ASSUMED_COST_S,
         )  # fmt: skip
         if not self._store.add(entry):
             region.refused += 1

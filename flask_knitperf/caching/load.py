@@ -46,6 +46,7 @@ class Load:
         epoch: the epoch before the load.
         slots: of the versions that the value depends on, the collected ones once it is settled.
         versions: those of the slots, before the load.
+        generations: those of the server, before the load; ``None`` without one.
         sources: files and tables that the value depends on, once it is settled.
         was_invalidated: whether the former value was invalidated, so that no lifetime has ended.
         began: monotonic time in seconds.
@@ -62,6 +63,8 @@ class Load:
         self.sources: Sources | None = None
         self.was_invalidated = False
         self.slots = (*slots, *declared.slots) if declared.slots else slots
+        self.generations = invalidation.generations()  # before the versions
+        self._known_until = invalidation.known_until(clock())
         self._tracks_tables = (declared.auto or bool(declared.tables)) and tracks_tables()
         if declared.auto:
             self.epoch, self._words = invalidation.snapshot()
@@ -92,7 +95,7 @@ class Load:
     @property
     def expires(self) -> float:
         """Monotonic time in seconds at which the first of the values in it expires."""
-        return self._dependencies.expires
+        return min(self._dependencies.expires, self._known_until)
 
     def settle(self) -> Problem | None:
         """Take over the collected dependencies; return a reason not to cache the value."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.clock import NS_PER_S
 from ..core.locks import create_reentrant_lock
@@ -24,6 +24,7 @@ from ..metrics.catalogue import (
     CACHE_MISMATCH,
     CACHE_OVERHEAD,
     CACHE_REFUSAL,
+    CACHE_SERVER,
     CACHE_SIZED_HIT,
     CACHE_SIZED_MISS,
     CACHE_VERIFY,
@@ -45,6 +46,9 @@ from .refusals import Refusals
 from .region import Difference, Entry, Region
 from .size_simulation import SizeSimulation
 from .store import Store
+
+if TYPE_CHECKING:
+    from .server.level import ServerLevel
 
 MAX_SHARE = 1 / 500
 """Share of a core that publication may take: a cache with many entries publishes less often."""
@@ -78,13 +82,15 @@ class CachePublisher:
         store: keeps their entries.
         observed: returns the observed caches of the application itself.
         sizes: simulates smaller and larger caches.
+        server: that hosts share, ``None`` without one.
     """
 
     def __init__(
         self, recorder: Recorder, regions: Callable[[], Iterable[Region]], store: Store,
         observed: Callable[[], Iterable[ObservedCache | PolledCache]] = tuple,
-        sizes: SizeSimulation | None = None,
+        sizes: SizeSimulation | None = None, server: ServerLevel | None = None,
     ) -> None:  # fmt: skip
+        self._server = server
         self._recorder, self._regions, self._store = recorder, regions, store
         self._observed, self._sizes_simulation = observed, sizes
         # reentrant: a finalizer of the host, or a signal handler, may close the session meanwhile
@@ -125,8 +131,27 @@ class CachePublisher:
             ]
             self._recorder.emit([
                 *observations, *self._sized(sizes), *self._observed_counts(),
-                *self._simulated(),
+                *self._simulated(), *self._server_counts(),
             ])  # fmt: skip
+            if self._server is not None:
+                self._degrade(self._server.lost)
+
+    def _degrade(self, reason: str) -> None:
+        """Have the report state why the server is not used."""
+        degraded = self._recorder.worker.degraded
+        if reason:
+            degraded["cache server"] = reason
+        else:
+            degraded.pop("cache server", None)
+
+    def _server_counts(self) -> Iterator[Observation]:
+        """Yield the observations of the round trips to the server."""
+        series = self._recorder.series
+        for event, (count, ns) in ({} if self._server is None else self._server.take()).items():
+            if count:
+                yield series(CACHE_SERVER, event), 1, float(ns)
+            if count > 1:  # the first carries the sum, these only the count
+                yield series(CACHE_SERVER, event), count - 1, 0.0
 
     def _name(self, namespace: str) -> str:
         """Return the name under which a namespace is counted."""

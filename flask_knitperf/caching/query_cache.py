@@ -178,6 +178,7 @@ class QueryCache:
         if RUNNING:
             pass_on(slots, None, self._invalidation.words, self._clock() + call.ttl)
         began = self._clock()
+        expires = min(began + call.ttl, self._invalidation.known_until(began))
         try:
             value = load()
         except Exception as error:  # those that wait run the query themselves
@@ -190,7 +191,7 @@ class QueryCache:
             region.refusals.add(reason)
             return _Loaded(value, None)
         entry = Entry(
-            region, call.key, None, cost=seconds, expires=began + call.ttl, epoch=epoch, slots=slots,
+            region, call.key, None, cost=seconds, expires=expires, epoch=epoch, slots=slots,
             versions=versions,
         )  # fmt: skip
         try:

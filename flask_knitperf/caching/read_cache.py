@@ -27,6 +27,7 @@ from .cacheability import NotCacheable
 from .file_state import FileState, is_young, local_path, regular_state_of
 from .function_cache import MAX_WAIT_S
 from .invalidation import ALL, Invalidation, namespace_slot
+from .key_digests import KeyDigests
 from .keys import Encoding
 from .refusals import TOO_LARGE
 from .region import Entry, Region
@@ -75,8 +76,8 @@ class ReadCache:
         self.slots = (ALL, namespace_slot(NAMESPACE))
         self.current: dict[bytes, tuple[bytes, FileState]] = {}
         self.sharing = None if host is None else Sharing(
-            self.region, store, invalidation, host, host.surroundings, always=None,
-            max_wait_s=MAX_WAIT_S, clock=clock,
+            self.region, store, invalidation, host, KeyDigests(NAMESPACE, host.surroundings),
+            always=None, max_wait_s=MAX_WAIT_S, clock=clock,
         )  # fmt: skip
 
     @staticmethod

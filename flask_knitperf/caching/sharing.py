@@ -14,23 +14,25 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.errors import CacheKeyError
 from ..core.host_exceptions import raise_if_of_host
 from ..core.printable import printable
 from .cacheability import NotCacheable
-from .call_keys import OF_THIS_PROCESS
 from .code_identity import NotShareable
 from .dependencies import CHECK_S, Sources
 from .host_values import HostValues, pauses
 from .invalidation import Invalidation
-from .keys import Encoding
+from .key_digests import KeyDigests
 from .region import Entry, Region
+from .server.sharing import ServerFlight, ServerSharing
 from .sizes import size_of
 from .store import Store
-from .value_files import Unpicklable, pickled
+from .value_files import Pickled, Unpicklable, pickled
 from .values import isolate
+
+if TYPE_CHECKING:
+    from .server.level import ServerLevel
 
 log = logging.getLogger("flask_knitperf")
 ALONE_S = 10.0
@@ -47,12 +49,16 @@ class Host(NamedTuple):
         min_bytes: returns the size from which values are shared.
         surroundings: returns the digest of the libraries and the configuration.
         identity: returns the digest of a function's code and of its surroundings.
+        identity_of_hosts: the same, without everything in which hosts differ.
+        server: returns the server that hosts share, ``None`` without one.
     """
 
     values: HostValues
     min_bytes: Callable[[], int]
     surroundings: Callable[[], bytes]
     identity: Callable[[Callable[..., Any]], bytes]
+    identity_of_hosts: Callable[[Callable[..., Any]], bytes]
+    server: Callable[[], ServerLevel | None] = lambda: None
 
 
 class Sharing:
@@ -63,29 +69,29 @@ class Sharing:
         store: keeps them.
         invalidation: versions that they depend on.
         host: shared with other processes.
-        identify: returns a value with content that processes have in common only if they would load
-            equal values.
-        variables: returns a digest of the variables that the function encloses, ``None`` if it has none.
+        digests: those of keys.
         always: whether values of any size are shared; ``None`` by their size.
         max_wait_s: longest time that a load waits for the one of another process, in seconds.
         clock: returns monotonic time in seconds, the same one in all processes of the host.
         refresh_time: returns the time from which one call loads a value again, of the time at which it
             expires and the seconds that its load took.
+        server: the values that other hosts find, ``None`` to share none with them.
+
+    Attributes:
+        server: see above.
     """
 
     def __init__(
         self, region: Region, store: Store, invalidation: Invalidation, host: Host,
-        identify: Callable[[], Hashable], *, always: bool | None, max_wait_s: float,
-        variables: Callable[[], bytes] | None = None,
+        digests: KeyDigests, *, always: bool | None, max_wait_s: float,
         clock: Callable[[], float] = time.monotonic,
         refresh_time: Callable[[float, float], float] = lambda *_: math.inf,
+        server: ServerSharing | None = None,
     ) -> None:  # fmt: skip
         self._region, self._store, self._invalidation = region, store, invalidation
-        self._host, self._identify, self._always = host, identify, always
+        self._host, self._digests, self._always = host, digests, always
         self._max_wait_s, self._clock, self._refresh_time = max_wait_s, clock, refresh_time
-        self._variables = variables
-        self._identity: bytes | None = None
-        self._enclosed: bytes | None = None  # at the time of its identity
+        self.server = server
         self._is_possible = True
         self._loads, self._latest_is_small = 0, False
         self._alone_until = -math.inf
@@ -97,12 +103,15 @@ class Sharing:
             key: of the call.
             due: the entry that is to be replaced although it is still valid.
         """
-        if not self._is_possible or not self._is_worthwhile() or not self._host.values.has_folder():
+        server = None if self.server is None else self.server.flight(key, due)
+        is_on_host = (
+            self._is_possible and self._is_worthwhile() and self._host.values.has_folder()
+        )  # fmt: skip
+        digest = self._digest(key) if is_on_host else None
+        if digest is None and server is None:
             return None
-        digest = self._digest(key)
-        if digest is None:
-            return None
-        return HostFlight(self, key, digest, due, waits=self._clock() >= self._alone_until)
+        waits = self._clock() >= self._alone_until
+        return HostFlight(self, key, digest, due, waits=waits, server=server)
 
     def note_failed(self) -> None:
         """Do not wait for other processes for a while: a load raised, or its result is not cached.
@@ -110,6 +119,8 @@ class Sharing:
         They would get no value either, and would load one after the other.
         """
         self._alone_until = self._clock() + ALONE_S
+        if self.server is not None:
+            self.server.note_failed()
 
     def _is_worthwhile(self) -> bool:
         if self._always or not self._latest_is_small:
@@ -118,22 +129,11 @@ class Sharing:
 
     def _digest(self, key: Hashable) -> bytes | None:
         """Return the digest of a key, ``None`` if it has a meaning in this process alone."""
-        if isinstance(key, tuple) and key[-len(OF_THIS_PROCESS) :] == OF_THIS_PROCESS:
-            return None
-        encoding = Encoding()
         try:
-            if self._identity is None:
-                self._enclosed = None if self._variables is None else self._variables()
-                self._identity = _encoded((self._region.namespace, self._identify()))
-            elif self._variables is not None and self._variables() != self._enclosed:
-                raise NotShareable("a variable that it encloses was changed")
-            encoding.add((self._identity, key))
+            return self._digests.of(key)
         except NotShareable as reason:
             self._stop(f"its values are not shared between workers: {reason}")
             return None
-        except CacheKeyError:
-            return None
-        return encoding.digest() if encoding.shareable else None
 
     def _stop(self, reason: str) -> None:
         self._is_possible = False
@@ -141,7 +141,10 @@ class Sharing:
 
     def forget(self) -> None:
         """Compute the identity again: the code was replaced."""
-        self._identity, self._is_possible = None, True
+        self._is_possible = True
+        self._digests.forget()
+        if self.server is not None:
+            self.server.forget()
 
     # -- values --------------------------------------------------------------------------------------
 
@@ -185,29 +188,45 @@ class Sharing:
         digest = self._digest(key) if self._host.values.has_folder() else None
         if digest is not None:
             self._host.values.remove(digest)
+        if self.server is not None:
+            self.server.remove(key)
 
-    def publish(self, key: Hashable, value: Any, entry: Entry) -> bool:
-        """Share the value of a new entry, if it is large enough; return whether the entry has it now.
+    def publish(
+        self, key: Hashable, value: Any, entry: Entry, generations: memoryview | None = None
+    ) -> bool:
+        """Share the value of a new entry; return whether the entry has it now.
+
+        On this host it is shared if it is large enough.
 
         Args:
             key: of the entry.
             value: as the function returned it.
             entry: without a value; its versions were taken before the load.
+            generations: those of the server before the load, ``None`` without one.
         """
         self._loads += 1
-        if not self._is_possible or not self._host.values.has_folder():
-            return False
-        self._latest_is_small = size_of((value,)) < self._host.min_bytes()
-        if self._latest_is_small and not self._always:
-            return False
-        digest = self._digest(key)
-        if digest is None:
-            return False
-        try:
-            content = pickled(value)
-        except Unpicklable as reason:
-            self._stop(str(reason))
-            return False
+        content = self._content(value)
+        if self.server is not None:
+            self.server.publish(key, value, entry, generations, content)
+        digest = None if content is None else self._digest(key)
+        return digest is not None and content is not None and self._write(digest, entry, content)
+
+    def keep(self, digest: bytes, entry: Entry, content: Pickled) -> bool:
+        """Share the value of another host with this one, if it is large enough.
+
+        Args:
+            digest: of its key.
+            entry: without a value.
+            content: the value.
+
+        Returns:
+            Whether the entry has it now.
+        """
+        is_small = content.size < self._host.min_bytes()
+        return bool(self._always or not is_small) and self._write(digest, entry, content)
+
+    def _write(self, digest: bytes, entry: Entry, content: Pickled) -> bool:
+        """Write a value to a file; return whether the entry has it from there."""
         facts = {
             "function": self._region.namespace, "slots": entry.slots, "versions": entry.versions,
             "cost": entry.cost, "expires": None if entry.expires == math.inf else entry.expires,
@@ -217,6 +236,19 @@ class Sharing:
         path = self._host.values.store(digest, facts, content)
         loaded = None if path is None else self._host.values.load(path)
         return loaded is not None and self._hold(entry, *loaded)
+
+    def _content(self, value: Any) -> Pickled | None:
+        """Return a value as it is written to a file, ``None`` if it is not to be written to one."""
+        if not self._is_possible or not self._host.values.has_folder():
+            return None
+        self._latest_is_small = size_of((value,)) < self._host.min_bytes()
+        if self._latest_is_small and not self._always:
+            return None
+        try:
+            return pickled(value)
+        except Unpicklable as reason:
+            self._stop(str(reason))
+            return None
 
     def _hold(self, entry: Entry, value: Any, mapped: int) -> bool:
         """Set the value of an entry to one from a file; return whether it can be cached."""
@@ -230,52 +262,53 @@ class Sharing:
         return True
 
 
-def _encoded(identity: Hashable) -> bytes:
-    """Return the digest of an identity, which is a part of every key.
-
-    Raises:
-        CacheKeyError: it has a part without content.
-        NotShareable: it has another meaning in other processes.
-    """
-    encoding = Encoding()
-    encoding.add(identity)
-    if not encoding.shareable:
-        raise NotShareable("its options have another meaning in other processes")
-    return encoding.digest()
-
-
 class HostFlight:
     """The load of one key among all processes of the host; it has to be closed, or is a ``with`` block.
+
+    A process that is to load for its host looks for the value of another host first.
 
     Args:
         sharing: of the function.
         key: of the call.
-        digest: of the key, the same in all processes.
+        digest: of the key, the same in all processes; ``None`` if the host does not share it.
         due: the entry that is to be replaced although it is still valid.
         waits: whether to wait while another process loads.
+        server: the load among all hosts, ``None`` if they do not share it.
 
     Attributes:
         entry: the entry to be served, ``None`` to load.
     """
 
     def __init__(
-        self, sharing: Sharing, key: Hashable, digest: bytes, due: Entry | None = None, *, waits: bool
+        self, sharing: Sharing, key: Hashable, digest: bytes | None, due: Entry | None = None, *,
+        waits: bool, server: ServerFlight | None = None,
     ) -> None:  # fmt: skip
         self._sharing, self._key, self._digest, self._due = sharing, key, digest, due
-        self._waits, self._leads = waits, False
+        self._waits, self._leads, self._server = waits, False, server
         self.entry: Entry | None = None
 
     def pauses(self) -> Iterator[float]:
         """Yield seconds to wait for, as long as another process loads the value."""
+        if self._digest is not None:
+            yield from self._pauses_of_host(self._digest)
+        if self.entry is None and self._server is not None:
+            yield from self._server.pauses(self._keep)
+            self.entry = self._server.entry
+
+    def _keep(self, entry: Entry, content: Pickled) -> bool:
+        """Share a value of another host with this one; return whether the entry has it now."""
+        return self._digest is not None and self._sharing.keep(self._digest, entry, content)
+
+    def _pauses_of_host(self, digest: bytes) -> Iterator[float]:
         sharing = self._sharing
         values, until = sharing._host.values, sharing._clock() + sharing._max_wait_s
-        self.entry = sharing.find(self._key, self._digest, self._due)
+        self.entry = sharing.find(self._key, digest, self._due)
         for pause in pauses():
             if self.entry is not None or not self._waits:
                 return
-            self._leads = values.try_lead(self._digest)
+            self._leads = values.try_lead(digest)
             # it may have been written between the look and the lock
-            self.entry = sharing.find(self._key, self._digest, self._due)
+            self.entry = sharing.find(self._key, digest, self._due)
             if self._due is not None and not self._leads and self.entry is None:
                 self.entry = self._due  # another process loads it already
             if self._leads or self.entry is not None or sharing._clock() >= until:
@@ -290,5 +323,7 @@ class HostFlight:
 
     def close(self) -> None:
         """Let another process load."""
-        if self._leads:
+        if self._server is not None:
+            self._server.close()
+        if self._leads and self._digest is not None:
             self._sharing._host.values.end_lead(self._digest)

@@ -92,6 +92,19 @@ def pickled(value: Any) -> Pickled:
     return result
 
 
+def unpickled(content: Pickled) -> Any:
+    """Return the value of a stream, which has the memory of the arrays.
+
+    Raises:
+        ValueFileError: it is damaged, or has more than parts of frames and plain values.
+    """
+    try:
+        return _Unpickler(content.stream, content.arrays).load()
+    except Exception as error:
+        raise_if_of_host(error)
+        raise ValueFileError(f"it cannot be read: {error!r}") from error
+
+
 def write(disk: Disk, path: Path, facts: dict[str, Any], value: Pickled) -> int:
     """Write a value to a new file; return its length in bytes.
 

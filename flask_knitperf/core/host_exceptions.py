@@ -20,7 +20,7 @@ from .package_folder import PACKAGE
 
 _OWN_PACKAGES = frozenset({
     "builtins", "flask_knitperf", "flask", "werkzeug", "jinja2", "pandas", "numpy", "psutil",
-    "cachetools", "sqlalchemy", "sqlglot", "psycopg", "pyarrow",
+    "cachetools", "sqlalchemy", "sqlglot", "psycopg", "pyarrow", "redis",
 }) | sys.stdlib_module_names  # fmt: skip
 """Top-level packages whose exceptions our own code may raise."""
 

@@ -90,6 +90,19 @@ def _prefix(value: Any) -> str:
     return value
 
 
+def _server_url(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"(redis|rediss|valkey|valkeys|unix)://[^\s]+", text):
+        raise ValueError
+    return text
+
+
+def _secret(value: Any) -> str:
+    if not isinstance(value, str) or len(value) < 16:
+        raise ValueError
+    return value
+
+
 def _paths(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError
@@ -223,7 +236,7 @@ def _log_bytes(value: Any) -> int:
 _FLAG = ("must be True or False", _flag)
 DEFAULT_CHANNELS = {"log": {"kind": "log"}}
 """Channels of alerts: the logger of this package."""
-_SECRET = ("ACCESS_TOKEN", "ALERT_CHANNELS")
+_SECRET = ("ACCESS_TOKEN", "ALERT_CHANNELS", "CACHE_SECRET", "CACHE_URL")
 """Options whose values errors do not show."""
 OPTIONS = (
     Option("ENABLED", True, *_FLAG,
@@ -292,6 +305,23 @@ OPTIONS = (
            "Size in bytes from which a cached value lies in a file too, which all workers map."),
     Option("CACHE_SHARED_MAX_MB", 512.0, *_number(0),
            "MB of disk that these files may take; `0` shares none."),
+    Option("CACHE_URL", None,
+           "must be a URL of the scheme redis, rediss, valkey, valkeys or unix, or None",
+           _optional(_server_url),
+           "Redis or Valkey server by which several hosts share cached values and invalidations; needs "
+           "`flask-knitperf[redis]`.", "off"),
+    Option("CACHE_SECRET", None, "must be a text of 16 or more characters, or None", _optional(_secret),
+           "Signs the values on that server; all hosts need the same one.", "`SECRET_KEY`"),
+    Option("CACHE_TIMEOUT_MS", 50.0, *_number(1, 10_000),
+           "Milliseconds within which that server has to answer, connecting included."),
+    Option("CACHE_STALE_SECONDS", 30.0, *_number(3, 86_400),
+           "Seconds after which values expire while that server is lost, since invalidations by other "
+           "hosts do not arrive."),
+    Option("CACHE_SERVER_MAX_KB", 1024.0, *_number(0),
+           "KB of the largest value on that server."),
+    Option("CACHE_PER_HOST", (), "must be a list of names", _names,
+           "Options and environment variables that differ between hosts and change no result; hosts "
+           "share values only if all others are equal."),
     Option("CACHE_VERIFY", 1000, *_whole(0, 1 << 40),
            "Mean number of hits of cached functions of which one is loaded again after its response was "
            "sent, and compared; `0` verifies none."),
@@ -386,6 +416,12 @@ class Settings(NamedTuple):
     cache_max_mb: float
     cache_share_bytes: int
     cache_shared_max_mb: float
+    cache_url: str | None
+    cache_secret: str | None
+    cache_timeout_ms: float
+    cache_stale_seconds: float
+    cache_server_max_kb: float
+    cache_per_host: tuple[str, ...]
     cache_verify: int
     cache_whatif: bool
     cache_whatif_share: float
@@ -463,7 +499,7 @@ def read(
         if key.startswith(PREFIX) and key not in options:
             near = difflib.get_close_matches(key, options, 1, 0)
             raise ConfigurationError(
-                key, "<hidden>" if "TOKEN" in key else value,
+                key, "<hidden>" if _may_be_secret(key, value) else value,
                 f"there is no such option; did you mean {near[0]}?",
             )  # fmt: skip
     values: dict[str, Any] = {}
@@ -485,6 +521,11 @@ def read(
         values["state_dir"], instance, name
     )
     return Settings(**values)
+
+
+def _may_be_secret(key: str, value: Any) -> bool:
+    """Return whether the value of an unknown option may be a password, or hold one."""
+    return any(word in key for word in ("TOKEN", "SECRET", "URL", "URI")) or "://" in str(value)
 
 
 def _default_history(state: str, instance: str, name: str) -> str:

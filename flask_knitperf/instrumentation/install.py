@@ -65,7 +65,13 @@ def create_session(app: Flask, settings: Settings, caches: Caches) -> Session:
         is_async=async_detector(app),
         is_websocket=websocket_detector(app),
         observer=_create_observer,
+        secret_key=lambda: _of(application, _secret_key, b""),
     )
+
+
+def _secret_key(app: Flask) -> bytes:
+    key = app.secret_key or b""
+    return key.encode("utf-8", "surrogatepass") if isinstance(key, str) else bytes(key)
 
 
 def _create_observer() -> ReadObserver:

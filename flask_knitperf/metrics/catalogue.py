@@ -194,6 +194,18 @@ class WhatIfObstacle(StrEnum):
     CHANGES = "changes"  # it changes something, which a call from the cache would not
 
 
+class ServerEvent(StrEnum):
+    """Round trips to the server that hosts share, by their outcome."""
+
+    HIT = "hit"  # a value was taken from it
+    MISS = "miss"  # a look-up without a value
+    REJECTED = "rejected"  # a value that is unsigned, damaged, or in another format
+    STORED = "stored"
+    REFUSED = "refused"  # a write that it refused, as a full server does
+    FAILURE = "failure"  # no answer in time
+    INVALIDATION = "invalidation"
+
+
 CACHE_MISSES = (
     CacheEvent.COLD, CacheEvent.CAPACITY, CacheEvent.EXPIRED, CacheEvent.INVALIDATED, CacheEvent.EARLY,
 )  # fmt: skip
@@ -300,6 +312,8 @@ CACHE_MAPPED_BYTES = Meter(
 # bytes that all values of a worker may take
 CACHE_MAX_BYTES = Meter("cache.cache_max_bytes", Kind.GAUGE, "bytes", (), 1, Merge.PER_WORKER)
 
+# round trips to the server that hosts share
+CACHE_SERVER = Meter("cache.server", Kind.COUNTER, "ns", ("event",), 10)
 _SIMULATED = (*_NAMESPACE, "factor")
 # look-ups in simulated caches of other sizes, in parts of the real one: hits, with the time that loading
 # would have taken in their place, and misses, with the time of loading

@@ -57,6 +57,27 @@ def worth(total: CacheFigures) -> str:
     )
 
 
+def server_figures(document: CacheReport) -> list[tuple[str, str]]:
+    """Return the use of the server that hosts share, by name; nothing if it was not used."""
+    server = document["server"]
+    if server is None:
+        return []
+    lookups = server["hits"] + server["misses"] + server["rejected"]
+    trips = lookups + sum(
+        server[name] for name in ("stored", "refused", "failures", "invalidations")
+    )
+    return [
+        ("Look-ups", number(lookups)),
+        ("Hit rate", percent(server["hits"] / lookups if lookups else None)),
+        ("Stored", number(server["stored"])),
+        ("Invalidations", number(server["invalidations"])),
+        ("Mean wait", duration(server["waited_s"] / trips * 1000) if trips else NONE),
+        ("Failed", number(server["failures"])),
+        *([("Refused: full", number(server["refused"]))] if server["refused"] else []),
+        *([("Foreign values", number(server["rejected"]))] if server["rejected"] else []),
+    ]
+
+
 def other_sizes(row: CacheFigures) -> list[tuple[str, str]]:
     """Return the expected hit rates with other sizes of the cache, by size as a text."""
     return [

@@ -15,6 +15,7 @@ from .cache_text import (
     missed,
     more_namespaces,
     other_sizes,
+    server_figures,
     verified,
     worth,
 )  # fmt: skip
@@ -73,6 +74,7 @@ def cache(document: CacheReport) -> Values:
             for row in document["workers"]
         ],
         "evicted": evicted(total),
+        "server": server_figures(document),
         "sizes": other_sizes(total),
         "rate": percent(total["hit_rate"]),
     }  # fmt: skip

@@ -13,6 +13,7 @@ from .cache_text import (
     more_namespaces,
     nothing,
     other_sizes,
+    server_figures,
     to_paste,
     verified,
     worth,
@@ -65,6 +66,9 @@ def cache(report: CacheReport, width: int = 80) -> str:
             ("namespace", "reason", "results"),
             ((row["namespace"], row["reason"], number(row["count"])) for row in report["refusals"]),
             width, flexible=(0, 1),
+        )),
+        Section("CACHE SERVER", table(
+            ("figure", "value"), server_figures(report), width,
         )),
         Section("ROOM", _room(report, width)),
     ))  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..analysis.cache_server import ServerUse, server_use
 from ..analysis.caches import CacheUse, cache_uses, refusals, total_use
 from ..analysis.observed_caches import (
     KeyMismatch,
@@ -19,7 +20,7 @@ from ..caching.load_reads import expression
 from ..core.intervals import wilson_interval
 from ..core.settings import Settings
 from ..core.units import MB
-from ..metrics.catalogue import MAX_NAMESPACES, CacheEvent
+from ..metrics.catalogue import MAX_NAMESPACES, CacheEvent, ServerEvent
 from ..storage.state_dir import Snapshot
 from ..storage.windows import Window
 from .cache_advice import what_if_rows
@@ -63,6 +64,7 @@ def build_cache_report(window: Window, settings: Settings, now: float) -> types.
         "stale_values": [_stale_values(row) for row in stale_values(readings, settings)],
         "observed": _observed(observed),
         "mismatches": [_mismatch(row) for row in mismatches(readings, observed)],
+        "server": _server(server_use(readings)),
         "what_if": what_if_rows(window, settings),
         "workers": _workers(snapshot),
         "degraded": list(snapshot.degraded),
@@ -172,6 +174,22 @@ def _observed(uses: Sequence[PatternUse]) -> list[types.ObservedCacheRow]:
         }
         for name, use in by_cache(uses).items()
     ]
+
+
+def _server(use: ServerUse | None) -> types.CacheServer | None:
+    if use is None:
+        return None
+    counts = use.counts
+    return {
+        "hits": counts[ServerEvent.HIT],
+        "misses": counts[ServerEvent.MISS],
+        "rejected": counts[ServerEvent.REJECTED],
+        "stored": counts[ServerEvent.STORED],
+        "refused": counts[ServerEvent.REFUSED],
+        "failures": counts[ServerEvent.FAILURE],
+        "invalidations": counts[ServerEvent.INVALIDATION],
+        "waited_s": rounded(max(0.0, use.waited_s), 6),
+    }
 
 
 def _pattern(use: PatternUse) -> types.PatternRow:

@@ -9,6 +9,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from ..caching.registry import Caches
+from ..collectors import sql
 from ..collectors.files.open_hook import OPEN_HOOK
 from ..collectors.files.pandas_hook import PANDAS_HOOK
 from ..collectors.requests.exemplar_reservoir import ExemplarReservoir
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ..caching.publication import CachePublisher
     from ..caching.read_cache import ReadCache
     from ..caching.region import Region
+    from ..caching.server.level import ServerLevel
     from ..caching.size_simulation import SizeSimulation
     from ..caching.store import Store
     from ..collectors.sampler.sampler import Sampler
@@ -78,6 +80,7 @@ class Session:
         revocations: links that were used, and sessions that signed out.
         read_cache: cache of what pandas reads, ``None`` unless the application reuses reads.
         cache_publisher: publishes the counts of the cache, ``None`` where none is used.
+        cache_server: the server by which hosts share cached values, ``None`` without one.
         what_if: watches profiled functions as if they were cached, ``None`` where none are.
         listeners: signal receivers, which live as long as the session (signals hold them weakly).
 
@@ -92,8 +95,12 @@ class Session:
         root_frames: code below which a stack is the server's.
         is_async: returns whether the view of an endpoint runs in another thread.
         is_websocket: returns whether an endpoint has a rule with ``websocket=True``.
+        secret_key: returns the key with which the application signs, empty without one.
         observer: creates an observer of the reads of request data, for functions that are watched as if
             they were cached; ``None`` to watch none.
+
+    Raises:
+        ConfigurationError: ``KNITPERF_CACHE_URL`` is set, and its client is not installed.
     """
 
     def __init__(
@@ -109,6 +116,7 @@ class Session:
         root_frames: Iterable[CodeType] = (),
         is_async: Callable[[str], bool] = lambda _: False,
         is_websocket: Callable[[str], bool] = lambda _: False,
+        secret_key: Callable[[], bytes] = bytes,
         observer: Callable[[], ReadObserver] | None = None,
     ) -> None:
         self._settings = settings
@@ -148,6 +156,9 @@ class Session:
         self.listeners: list[Any] = []
         self.read_cache: ReadCache | None = None
         self.cache_publisher: CachePublisher | None = None
+        self.cache_server: ServerLevel | None = None
+        if settings.enabled and settings.cache_url is not None:
+            self.cache_server = self._new_cache_server(settings.cache_url, secret_key)
         self.what_if: WhatIfJobs | None = None
         if observer is not None and settings.cache_whatif:
             self.what_if = WhatIfJobs(self.recorder, settings.cache_whatif_share, observer)
@@ -175,6 +186,25 @@ class Session:
         sampler = Sampler(self.recorder, self.samples, root_frames=root_frames, is_async=is_async)
         self.recorder.background_threads.append(sampler)
         return sampler
+
+    def _new_cache_server(self, url: str, secret_key: Callable[[], bytes]) -> ServerLevel:
+        from ..caching.server.connection import load_client
+        from ..caching.server.level import Budget, ServerLevel
+
+        load_client()
+        settings, versions = self._settings, self.recorder.versions
+        own = (settings.cache_secret or "").encode()
+        server = ServerLevel(
+            url, Budget(
+                settings.cache_timeout_ms / 1000, settings.cache_stale_seconds,
+                round(settings.cache_server_max_kb * 1024),
+            ),
+            secret=lambda: own or secret_key(), versions=versions, is_off=self._is_private,
+            state_dir=self.recorder.state_dir, disk=self.recorder.disk, failed=self.recorder.failed,
+        )  # fmt: skip
+        versions.other_hosts = server
+        sql.track_tables(versions)  # from the first statement on: other hosts cache already
+        return server
 
     def _new_alerts(self) -> AlertJobs:
         return AlertJobs(
@@ -259,7 +289,9 @@ class Session:
         if self.cache_publisher is None:
             from ..caching.publication import CachePublisher
 
-            self.cache_publisher = CachePublisher(self.recorder, regions, store, observed, sizes)
+            self.cache_publisher = CachePublisher(
+                self.recorder, regions, store, observed, sizes, self.cache_server
+            )
             self.recorder.every(PUBLISH_INTERVAL_S, self.cache_publisher.tick, attached=True)
 
     def close(self) -> None:
@@ -270,6 +302,8 @@ class Session:
             if self.reservoir is not None:
                 self.reservoir.tick(at_once=True)
         self.recorder.close()
+        if self.cache_server is not None:
+            self.cache_server.close()
         if self.history is not None:
             self.history.close()
 

@@ -38,6 +38,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from ..core.clock import SYSTEM, Clock
 from ..core.errors import StateError
@@ -57,6 +58,16 @@ ABANDONED_S = 30.0
 _SIZE = (SLOTS + 2) * 8  # the slots, the epoch, then the time at which the file was created
 
 
+class OtherHosts(Protocol):
+    """Publishes bumps to other hosts. Its methods never raise."""
+
+    def announce(self, slots: tuple[int, ...]) -> dict[int, int]:
+        """Note bumps that are about to be made; return their marks."""
+
+    def publish(self, marks: dict[int, int]) -> None:
+        """Publish bumps that were made."""
+
+
 class Versions:
     """Versions of one application's keys.
 
@@ -64,6 +75,9 @@ class Versions:
         locate: returns the directory that all processes share, ``None`` without one.
         disk: file operations.
         clock: time.
+
+    Attributes:
+        other_hosts: publishes bumps to other hosts, ``None`` without any.
     """
 
     def __init__(
@@ -74,9 +88,9 @@ class Versions:
         self._shared = False
         self._from = 0.0
         self._opening = create_lock()
-        self._writing = (
-            create_reentrant_lock()
-        )  # a finalizer may end a change; guards the two below
+        self.other_hosts: OtherHosts | None = None
+        # guards the two below; reentrant, since a finalizer may end a change
+        self._writing = create_reentrant_lock()
         self._writers: Counter[int] = Counter()  # changes of this process that were begun, by slot
         self._abandoned: dict[int, tuple[int, float]] = {}  # odd version and when it was first seen
         _ALL.add(self)
@@ -84,7 +98,7 @@ class Versions:
     @property
     def subscribed(self) -> bool:
         """Whether any process reads versions."""
-        return self._slots is not None or self._exists()
+        return self._slots is not None or self.other_hosts is not None or self._exists()
 
     @property
     def shared(self) -> bool:
@@ -132,8 +146,12 @@ class Versions:
         Args:
             names: of the keys; :data:`EVERY_KEY` stands for the global version.
         """
-        if self.subscribed:
-            self._write(self._slots_of(names), 1)
+        if not self.subscribed:
+            return
+        slots = self._slots_of(names)
+        if self.other_hosts is not None:  # should this process be killed, another one publishes it
+            self.other_hosts.announce(slots)
+        self._write(slots, 1)
 
     def end_writing(self, names: Iterable[str]) -> None:
         """Bump the versions of some keys, even ones again unless another thread writes, too.
@@ -141,8 +159,13 @@ class Versions:
         Args:
             names: as those of :meth:`begin_writing`.
         """
-        if self.subscribed:
-            self._write(self._slots_of(names), -1)
+        if not self.subscribed:
+            return
+        slots, others = self._slots_of(names), self.other_hosts
+        marks = {} if others is None else others.announce(slots)
+        self._write(slots, -1)
+        if others is not None:
+            others.publish(marks)
 
     def settle_abandoned(self, slots: Iterable[int]) -> None:
         """Make versions even that are odd for too long, since their writers were killed.
@@ -151,6 +174,7 @@ class Versions:
             slots: that a reader has seen to be written.
         """
         words, now = self._open(), self._clock.monotonic_ns() / 1e9
+        settled = []
         with self._writing:
             for index in slots:
                 version = words[index]
@@ -162,12 +186,14 @@ class Versions:
                 if now - since < ABANDONED_S:
                     self._abandoned[index] = version, since
                 else:
-                    self._bump((index,))
+                    settled.append(index)
+        if settled:
+            self._bump(settled)
 
     def _write(self, slots: Iterable[int], change: int) -> None:
         words = self._open()
         with self._writing:
-            for index in set(slots):
+            for index in slots:
                 self._writers[index] = count = max(self._writers[index] + change, 0)
                 words[index] = _new() | (1 if count else 0)
                 if not count:
@@ -175,8 +201,8 @@ class Versions:
         words[EPOCH] = _new()
 
     @staticmethod
-    def _slots_of(names: Iterable[str]) -> list[int]:
-        return [slot(name) for name in names]
+    def _slots_of(names: Iterable[str]) -> tuple[int, ...]:
+        return tuple({slot(name) for name in names})
 
     def _forget_writers(self) -> None:
         """In a forked child: the threads that write are the parent's."""
@@ -184,6 +210,18 @@ class Versions:
         self._abandoned.clear()
 
     def _bump(self, slots: Iterable[int]) -> None:
+        others = self.other_hosts
+        if others is None:
+            self.apply(slots)
+            return
+        slots = tuple(slots)
+        # before the bump: no value of the server is taken from then until they are published
+        marks = others.announce(slots)
+        self.apply(slots)
+        others.publish(marks)
+
+    def apply(self, slots: Iterable[int]) -> None:
+        """Bump the versions of some slots on this host alone."""
         words = self._open()
         writers = self._writers
         for index in slots:

@@ -333,3 +333,29 @@ def test_without_a_subscriber_no_change_is_marked(tmp_path: Path) -> None:
     shared(tmp_path).begin_writing(["yarn"])
     shared(tmp_path).end_writing(["yarn"])
     assert list(tmp_path.iterdir()) == []
+
+
+class _Others:
+    """Other hosts, to which changes are published."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+
+    def announce(self, slots: tuple[int, ...]) -> dict[int, int]:
+        self.calls.append(("announce", set(slots)))
+        return dict.fromkeys(slots, 1)
+
+    def publish(self, marks: dict[int, int]) -> None:
+        self.calls.append(("publish", set(marks)))
+
+
+def test_a_change_with_a_beginning_is_announced_at_it_and_published_at_its_end() -> None:
+    versions = Versions(lambda: None)
+    versions.other_hosts = others = _Others()
+    slots = {slot("yarn"), slot("orders")}
+    versions.begin_writing(["yarn", "orders"])
+    assert others.calls == [("announce", slots)]
+    assert is_being_written(versions.of(["yarn"])[-1])
+    versions.end_writing(["yarn", "orders"])
+    assert others.calls[1:] == [("announce", slots), ("publish", slots)]
+    assert not is_being_written(versions.of(["yarn"])[-1])

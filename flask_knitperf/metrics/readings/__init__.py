@@ -247,6 +247,12 @@ class Readings:
         """Bytes that all values may take, by live worker with a cache."""
         return self._totals.gauges(self._rows(catalogue.CACHE_MAX_BYTES))
 
+    @cached_property
+    def cache_server(self) -> dict[str, Tally]:
+        """Round trips to the server that hosts share, by outcome, in nanoseconds."""
+        rows = self._totals.tallied(self._rows(catalogue.CACHE_SERVER))
+        return {labels[0]: tally for labels, tally in rows}
+
     # -- the process ---------------------------------------------------------------------------------
 
     @cached_property

@@ -187,6 +187,21 @@ class KeyMismatchRow(TypedDict):
     recommendation: str
 
 
+class CacheServer(TypedDict):
+    """Use of the server by which hosts share values (KNITPERF_CACHE_URL), by all workers."""
+
+    hits: Annotated[Count, Field("values that were taken from it")]
+    misses: Annotated[Count, Field("look-ups without a valid value")]
+    rejected: Annotated[
+        Count, Field("values that were not signed by this application, or damaged; not decoded")
+    ]
+    stored: Annotated[Count, Field("values that were written")]
+    refused: Annotated[Count, Field("writes that it refused, as a full server does")]
+    failures: Annotated[Count, Field("round trips without an answer in time")]
+    invalidations: Annotated[Count, Field("that were written")]
+    waited_s: Annotated[Seconds, Field("time of all round trips")]
+
+
 class CacheOptionRow(TypedDict):
     """A function in a cache with one TTL, as each worker has one for itself."""
 
@@ -247,6 +262,7 @@ class CacheReport(TypedDict):
         list[ObservedCacheRow], Field("caches of the application itself, the most look-ups first")
     ]
     mismatches: Annotated[list[KeyMismatchRow], Field("by time of the loads")]
+    server: Annotated[CacheServer | None, Field("null if it was not used")]
     what_if: Annotated[
         list[WhatIfRow],
         Field(
