@@ -13,7 +13,7 @@ ORDER = (
     "dropped_applications", "alarms", "databases", "query_secrets", "n_plus_one", "frames", "leaks",
     "leak_size", "memory_plants", "leakhunt", "live_frames", "cache_traps", "cache_idioms",
     "cache_privacy", "cache_dependencies", "cache_hits", "cache_reads", "cache_policy", "cache_sharing",
-    "cache_server", "cache_verification", "cache_ttl", "cache_size",
+    "cache_observers", "cache_verification", "cache_ttl", "cache_size", "cache_server",
     "cache_observers", "cache_what_if", "cache_advice_demo",
     "history", "trends", "alerts", "pages", "open_page", "host_suites", "stress",
 )  # fmt: skip

@@ -111,7 +111,8 @@ class Load:
 
     def _moved(self) -> Problem | None:
         """Return a change since the load began, ``None`` if there is none."""
-        if FILE_WATCH.misses_databases():
+        # without detection it was not begun, and what it misses is that of an earlier load
+        if self._dependencies.receivers and FILE_WATCH.misses_databases():
             return LATE_SQLITE
         changed = "" if self.sources is None else self.sources.changed_file()
         return Problem(CHANGED, changed, is_passing=True) if changed else None
