@@ -121,7 +121,8 @@ class Load:
         if written:
             self._invalidation.versions.settle_abandoned(written)
             return BEING_WRITTEN
-        if FILE_WATCH.misses_databases():
+        # without detection it was not begun, and what it misses is that of an earlier load
+        if self._dependencies.receivers and FILE_WATCH.misses_databases():
             return LATE_SQLITE
         changed = "" if self.sources is None else self.sources.changed_file()
         return Problem(CHANGED, changed, is_passing=True) if changed else None
