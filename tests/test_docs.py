@@ -122,7 +122,10 @@ ALLOWED = {
         "24 hours",
     },
     "docs/caching.md": {
+        "5 seconds",
         "20 seconds",
+        "2.5 seconds",
+        "256 KB",
         "30 seconds",
         "64 KB",
         "5 %",

@@ -16,6 +16,7 @@ from .file_watch import FILE_WATCH
 from .invalidation import Invalidation
 from .load_reads import CURRENT_READS, CurrentRequest, LoadReads, Read, ReadObserver
 from .region import Entry
+from .warm_calls import Call
 
 UNPUBLISHED = Problem("writes of tables are not published by every process yet", is_passing=True)
 LATE_SQLITE = Problem("sqlite3 was imported while the value was loaded", is_passing=True)
@@ -46,6 +47,7 @@ class Load:
         versions: those of the slots, before the load.
         sources: files and tables that the value depends on, once it is settled.
         was_invalidated: whether the former value was invalidated, so that no lifetime has ended.
+        call: that can load the value again, ``None`` where it is not remembered.
         began: monotonic time in seconds.
     """
 
@@ -59,6 +61,7 @@ class Load:
         self._vary, self._observer = vary, observer
         self.sources: Sources | None = None
         self.was_invalidated = False
+        self.call: Call | None = None
         self.slots = (*slots, *declared.slots) if declared.slots else slots
         self._tracks_tables = (declared.auto or bool(declared.tables)) and tracks_tables()
         if declared.auto:

@@ -295,6 +295,9 @@ OPTIONS = (
     Option("CACHE_VERIFY", 1000, *_whole(0, 1 << 40),
            "Mean number of hits of cached functions of which one is loaded again after its response was "
            "sent, and compared; `0` verifies none."),
+    Option("CACHE_WARM_SECONDS", 10.0, *_number(0, 3600),
+           "Seconds of loading in which a worker warms functions with `warm=True` after its start, and "
+           "later at a time; `0` warms none."),
     Option("CACHE_STALE_BUDGET", 0.05, *_number(0, 1),
            "Share of hits that may be out of date, of cached functions with a `ttl`."),
     Option("IGNORE_PATHS", (), "must be a list of paths that start with /", _paths,
@@ -381,6 +384,7 @@ class Settings(NamedTuple):
     cache_share_bytes: int
     cache_shared_max_mb: float
     cache_verify: int
+    cache_warm_seconds: float
     cache_stale_budget: float
     ignore_paths: tuple[str, ...]
     long_polls: tuple[str, ...]

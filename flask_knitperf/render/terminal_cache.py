@@ -64,7 +64,16 @@ def _namespaces(rows: list[NamespaceRow], width: int) -> list[str]:
         if row["verified"]
         for line in wrap(f"{row['namespace']}: {verified(row)} were out of date.", width)
     ]
-    return lines + _faults([(row["namespace"], row["fault"]) for row in rows], width) + checked
+    warmed = [
+        line
+        for row in rows
+        if row["warmed"]
+        for line in wrap(
+            f"{row['namespace']}: {number(row['warmed'])} loaded before a call.", width
+        )
+    ]
+    faults = _faults([(row["namespace"], row["fault"]) for row in rows], width)
+    return lines + faults + checked + warmed
 
 
 def _faults(rows: Iterable[tuple[str, str | None]], width: int) -> list[str]:

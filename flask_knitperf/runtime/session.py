@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from ..caching.read_cache import ReadCache
     from ..caching.region import Region
     from ..caching.store import Store
+    from ..caching.warming import Warmer
     from ..collectors.sampler.sampler import Sampler
     from ..reports.build import Route
     from .documents import Documents
+    from .warming_jobs import WarmingJobs
 
 # what offline reports need, which are made without the application
 _OFFLINE_SETTINGS = (
@@ -75,6 +77,7 @@ class Session:
         revocations: links that were used, and sessions that signed out.
         read_cache: cache of what pandas reads, ``None`` unless the application reuses reads.
         cache_publisher: publishes the counts of the cache, ``None`` where none is used.
+        warming: warms the cache, ``None`` where none is used or that is switched off.
         listeners: signal receivers, which live as long as the session (signals hold them weakly).
 
     Args:
@@ -129,7 +132,7 @@ class Session:
             close=self.close, attach=self._attach, reservoir=self.reservoir, sampler=self.sampler,
         )  # fmt: skip
         self.commands = WorkerCommands(
-            self.recorder, self.memory_jobs, self._start_over, self.sampler
+            self.recorder, self.memory_jobs, self._start_over, self.sampler, lambda: self.warming
         )
         self.alerts = self._new_alerts() if settings.history and settings.alerts else None
         self.history = (
@@ -141,6 +144,7 @@ class Session:
         self.listeners: list[Any] = []
         self.read_cache: ReadCache | None = None
         self.cache_publisher: CachePublisher | None = None
+        self.warming: WarmingJobs | None = None
         self._schedule_jobs()
 
     def _new_recorder(self) -> Recorder:
@@ -249,11 +253,30 @@ class Session:
             self.cache_publisher = CachePublisher(self.recorder, regions, store, observed)
             self.recorder.every(PUBLISH_INTERVAL_S, self.cache_publisher.tick, attached=True)
 
+    def warm_cache(self, warmer: Warmer) -> None:
+        """Warm a cache from now on, unless that is switched off.
+
+        Args:
+            warmer: of the cache.
+        """
+        seconds = self._settings.cache_warm_seconds
+        if self.warming is None and seconds:
+            from .warming_jobs import WarmingJobs
+
+            self.warming = WarmingJobs(
+                self.recorder, warmer, seconds, lambda: self.profile.requests_started
+            )
+            self.recorder.background_threads.append(self.warming)
+            for interval, job in self.warming.schedule():
+                self.recorder.every(interval, job)
+
     def close(self) -> None:
         """Stop recording in this process. A later request begins to record again."""
         self.details.close()
         if self.recorder.has_worker:
             self._publish_rest()
+            if self.warming is not None:
+                self.warming.stop()
             if self.reservoir is not None:
                 self.reservoir.tick(at_once=True)
         self.recorder.close()
@@ -261,12 +284,17 @@ class Session:
             self.history.close()
 
     def _publish_rest(self) -> None:
-        """Publish what the cache has counted since its latest publication."""
+        """Publish what the cache has counted since its latest publication, and record its calls."""
         if self.cache_publisher is not None:
             try:
                 self.cache_publisher.publish()
             except Exception as error:
                 self.recorder.failed("counts of the cache", error)
+        if self.warming is not None and self.recorder.serving:
+            try:
+                self.warming.save()
+            except Exception as error:
+                self.recorder.failed("record of the cache", error)
 
     def abandon(self) -> bool:
         """Have the housekeeper close this session soon; return ``False`` if there is none.
