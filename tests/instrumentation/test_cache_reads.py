@@ -18,6 +18,7 @@ from flask.sessions import SecureCookieSession
 
 from flask_knitperf import KnitPerf
 from flask_knitperf.caching import single_flight
+from flask_knitperf.collectors.requests.endpoint_series import endpoint_of
 from flask_knitperf.instrumentation import cache_reads
 
 log = logging.getLogger("mill")
@@ -543,3 +544,18 @@ def test_an_error_that_is_cached_depends_on_the_request_too(site: Site) -> None:
         with client.session_transaction() as store:
             store["user_id"] = user
         assert client.get("/page").text == user
+
+
+def test_our_own_look_at_a_request_is_no_read_of_its_load(site: Site) -> None:
+    """The housekeeper and the collectors read the endpoint of a request while a value is loaded."""
+    profile = site.app.extensions["knitperf"].profile
+
+    def load() -> str:
+        endpoint_of(profile.recorder.span())
+        housekeeper = threading.Thread(target=profile.in_flight.tick)
+        housekeeper.start()
+        housekeeper.join()
+        return "x"
+
+    site.page(load)()
+    assert site.cached.__knitperf_cache__.region.routing == ()

@@ -107,5 +107,11 @@ def endpoint_of(span: Span) -> EndpointKey:
 
 def routed_endpoint(span: Span) -> str | None:
     """Return the endpoint of a running request, ``None`` before routing and without a match."""
-    rule = getattr(span.environ.get("werkzeug.request"), "url_rule", None)
+    request = span.environ.get("werkzeug.request")
+    try:
+        # past the class that records what a cached function reads while it is loaded: this is no read
+        # of the function, whose key would get the address otherwise
+        rule = object.__getattribute__(request, "url_rule")
+    except AttributeError:
+        return None
     return None if rule is None else span.name_of(rule)
