@@ -13,7 +13,7 @@ ORDER = (
     "dropped_applications", "alarms", "databases", "query_secrets", "n_plus_one", "frames", "leaks",
     "leak_size", "memory_plants", "leakhunt", "live_frames", "cache_traps", "cache_idioms",
     "cache_privacy", "cache_dependencies", "cache_hits", "cache_reads", "cache_policy", "cache_sharing",
-    "cache_observers", "cache_verification", "cache_ttl",
+    "cache_observers", "cache_verification", "cache_ttl", "cache_warming",
     "history", "trends", "alerts", "pages", "open_page", "host_suites", "stress",
 )  # fmt: skip
 """Names of the benchmarks, in the order in which they run and are published."""

@@ -3,9 +3,11 @@
 A thread loads, not the housekeeper, whose jobs must not wait for a database. It starts when there is
 something to load and ends with the last value.
 
-Only one process of a host loads at a time. While requests are served, a load is followed by a rest of
-:data:`BUSY_REST` times its time, so that warming takes a small share of the time of requests even where
-they compute in the same process.
+Only one process of a host loads at a time. A load is followed by a rest of its time, so the database has
+half of the time for others. While requests are served it is :data:`BUSY_REST` times the time in which the
+load had a core or waited for one, if that is longer: a request beside it that computes, too, takes twice
+as long or more, since both need the interpreter's lock. So the share of loads in the time bounds how
+much slower requests are, and a host without a free core is left alone for longer.
 """
 
 from __future__ import annotations
@@ -33,15 +35,15 @@ TICK_S = 1.0
 MAX_SHARE = 1 / 500
 """Share of a core that these looks may take."""
 BUSY_REST = 19.0
-"""Rest after a load while requests are served, in times of the load, which so is 1/20 of the time."""
+"""Rest after a load while requests are served, in its times on a core and in the run queue."""
 IDLE_REST = 1.0
-"""The same without requests: half of the time is loading."""
+"""Rest after a load in any case, in times of the load."""
 MAX_REST_S = 30.0
 """Longest rest, in seconds."""
 PATIENCE_S = 2.0
 """Seconds for which a load waits for a moment without a request in flight."""
 QUEUED_SHARE = 0.1
-"""Share of the time of a load in the run queue from which the host is busy."""
+"""Share of the time of a load in the run queue from which the host is busy without requests."""
 MAX_SECONDS = 3600.0
 """Longest time of loading for which a command may last."""
 _POLL_S = 0.01
@@ -64,7 +66,7 @@ class _ServerPace(Pace):
     ) -> None:  # fmt: skip
         self._recorder, self._request_count = recorder, request_count
         self._lock, self._stopping = lock, stopping
-        self._count = self._queued_ns = 0
+        self._count = self._queued_ns = self._cpu_ns = 0
 
     def wait(self) -> bool:
         """Return ``True`` once this process may load, ``False`` if it is to end."""
@@ -74,7 +76,10 @@ class _ServerPace(Pace):
             is_due = not recorder.spans or recorder.clock.monotonic_ns() >= patient_until
             if is_due and (self._lock is None or self._lock.try_acquire(_LOCK) is not False):
                 self._count = self._request_count()
-                self._queued_ns = recorder.clock.run_queue_ns()
+                self._queued_ns, self._cpu_ns = (
+                    recorder.clock.run_queue_ns(),
+                    recorder.clock.thread_ns(),
+                )
                 return True
             self._stopping.wait(_POLL_S)
         return False
@@ -90,7 +95,9 @@ class _ServerPace(Pace):
             or self._request_count() != self._count
             or queued_s > QUEUED_SHARE * seconds
         )
-        self._stopping.wait(min(MAX_REST_S, seconds * (BUSY_REST if busy else IDLE_REST)))
+        runnable_s = (recorder.clock.thread_ns() - self._cpu_ns) / NS_PER_S + queued_s
+        rest_s = max(seconds * IDLE_REST, runnable_s * BUSY_REST if busy else 0.0)
+        self._stopping.wait(min(MAX_REST_S, rest_s))
 
 
 class WarmingJobs:

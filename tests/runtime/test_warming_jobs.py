@@ -285,7 +285,12 @@ class Recorder:
     def __init__(self) -> None:
         self.spans: dict[Any, None] = {}
         self.now = self.queued = 0
-        self.clock = Clock(monotonic_ns=self._monotonic, run_queue_ns=lambda: self.queued)
+        self.cpu = 0
+        self.clock = Clock(
+            monotonic_ns=self._monotonic,
+            run_queue_ns=lambda: self.queued,
+            thread_ns=lambda: self.cpu,
+        )
 
     def _monotonic(self) -> int:
         self.now += 10_000_000
@@ -312,8 +317,19 @@ def test_the_rest_is_long_while_the_host_is_busy(why: str) -> None:
         recorder.spans[object()] = None
     if why == "no core was free":
         recorder.queued = 30_000_000
+    recorder.cpu = 100_000_000 - recorder.queued
     pace.rest(0.2)
-    assert pace._stopping.seconds == [pytest.approx(0.2 * BUSY_REST)]
+    assert pace._stopping.seconds == [pytest.approx(0.1 * BUSY_REST)]
+
+
+def test_a_load_that_waits_for_a_database_needs_no_long_rest() -> None:
+    recorder = Recorder()
+    pace = make_pace(recorder)
+    assert pace.wait()
+    recorder.spans[object()] = None
+    recorder.cpu = 1_000_000
+    pace.rest(0.2)
+    assert pace._stopping.seconds == [0.2 * IDLE_REST]
 
 
 def test_a_load_waits_for_a_moment_without_requests_but_not_for_ever() -> None:

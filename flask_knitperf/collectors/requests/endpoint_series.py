@@ -109,8 +109,8 @@ def routed_endpoint(span: Span) -> str | None:
     """Return the endpoint of a running request, ``None`` before routing and without a match."""
     request = span.environ.get("werkzeug.request")
     try:
-        # past the class that records what a cached function reads while it is loaded: this is no read
-        # of the function, whose key would get the address otherwise
+        # past the class that records what a cached function reads while it is loaded: the function
+        # does not read this, and its key would get the address
         rule = object.__getattribute__(request, "url_rule")
     except AttributeError:
         return None
