@@ -275,10 +275,10 @@ class Session:
         self.details.close()
         if self.recorder.has_worker:
             self._publish_rest()
-            if self.warming is not None:
-                self.warming.stop()
             if self.reservoir is not None:
                 self.reservoir.tick(at_once=True)
+        if self.warming is not None:
+            self.warming.stop()
         self.recorder.close()
         if self.history is not None:
             self.history.close()

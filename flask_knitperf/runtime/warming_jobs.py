@@ -4,10 +4,10 @@ A thread loads, not the housekeeper, whose jobs must not wait for a database. It
 something to load and ends with the last value.
 
 Only one process of a host loads at a time. A load is followed by a rest of its time, so the database has
-half of the time for others. While requests are served it is :data:`BUSY_REST` times the time in which the
-load had a core or waited for one, if that is longer: a request beside it that computes, too, takes twice
-as long or more, since both need the interpreter's lock. So the share of loads in the time bounds how
-much slower requests are, and a host without a free core is left alone for longer.
+half of the time for others. While requests are served it is :data:`BUSY_REST` times the time in which
+the load had a core or waited for one, if that is longer: a request beside it that computes, too, takes
+twice as long or more, since both need the interpreter's lock. So the share of loads in the time bounds
+how much slower requests are, and a host without a free core is left alone for longer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..caching.host_locks import HostLocks
 from ..caching.warm_schedule import WarmSchedule
 from ..caching.warming import Due, Pace, WarmCounts, Warmer
 from ..core.clock import NS_PER_S
+from ..recording.housekeeper import RecorderThread
 from ..recording.recorder import Recorder
 from ..storage.warm_progress import Progress, write_progress
 
@@ -209,7 +210,7 @@ class WarmingJobs:
             except Exception as error:
                 self._recorder.failed("cache warming", error)
 
-        self._thread = threading.Thread(target=run, name="flask_knitperf-warm", daemon=True)
+        self._thread = RecorderThread(target=run, name="flask_knitperf-warm", daemon=True)
         self._thread.start()
 
     def _run_start(self, stopping: threading.Event) -> None:

@@ -103,6 +103,30 @@ def test_the_housekeeper_does_it_by_itself_and_close_ends_it(
     assert our_threads() == []
 
 
+def test_a_load_that_outlives_the_session_does_not_begin_to_record_again(
+    make_mill: Callable[..., Mill], caplog: pytest.LogCaptureFixture
+) -> None:
+    mill = make_mill()
+    started, go = threading.Event(), threading.Event()
+
+    def load(style: str) -> str:
+        started.set()
+        go.wait(30)
+        return style
+
+    slow = mill.perf.cache.cached(warm=lambda: ["a", "b"], namespace="slow")(load)
+    mill.client.get("/")
+    mill.jobs.tick()
+    assert started.wait(30)
+    mill.jobs._stopping.set()
+    mill.session.recorder.close()
+    go.set()
+    mill.end_round()
+    assert not mill.session.recorder.has_worker
+    assert slow.__knitperf_cache__.region.warmed == 1  # the second one was left
+    assert caplog.messages == []
+
+
 def test_nothing_is_loaded_before_the_first_request(make_mill: Callable[..., Mill]) -> None:
     make_mill().use("a")
     after = make_mill()
