@@ -177,7 +177,10 @@ class Warmer:
         chosen: list[Any] | None = None
         try:
             with self._request():
-                chosen = list(itertools.islice(choose(), MAX_CHOSEN))
+                rows = choose()
+                if isinstance(rows, str | bytes):  # its letters would be the arguments
+                    raise TypeError("the function for warm= returned a text in place of a list")
+                chosen = list(itertools.islice(rows, MAX_CHOSEN))
         except Exception as error:
             self._failed(cache, error)
         for one in chosen or ():

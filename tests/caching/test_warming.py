@@ -168,6 +168,15 @@ def test_a_function_that_cannot_choose_is_left_alone(mill: Mill) -> None:
     assert mill.start([])["total"] == 0
 
 
+def test_a_text_in_place_of_a_list_of_arguments_is_an_error(
+    mill: Mill, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    mill.warm(warm=lambda: "ab")
+    assert mill.start([])["total"] == 0
+    assert "in place of a list" in caplog.text
+
+
 def test_a_recorded_call_that_no_longer_fits_is_dropped(mill: Mill) -> None:
     use(mill.warm(), "a")
     record = [row._replace(arguments={"nosuch": 1}) for row in mill.recorded()]
