@@ -126,6 +126,8 @@ ALLOWED = {
         "1 second",
         "5 seconds",
         "20 seconds",
+        "2.5 seconds",
+        "256 KB",
         "30 seconds",
         "64 KB",
         "5 %",

@@ -14,7 +14,7 @@ ORDER = (
     "leak_size", "memory_plants", "leakhunt", "live_frames", "cache_traps", "cache_idioms",
     "cache_privacy", "cache_dependencies", "cache_hits", "cache_reads", "cache_policy", "cache_sharing",
     "cache_observers", "cache_verification", "cache_ttl", "cache_size", "cache_what_if",
-    "cache_advice_demo", "query_cache", "cache_server",
+    "cache_advice_demo", "query_cache", "cache_server", "cache_warming",
     "history", "trends", "alerts", "pages", "open_page", "host_suites", "stress",
 )  # fmt: skip
 """Names of the benchmarks, in the order in which they run and are published."""

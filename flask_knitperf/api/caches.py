@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import random
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
+from ..caching import warm_record
 from ..caching.bypass import SLOW_PATH, bypass, is_bypassed
 from ..caching.call_keys import KeyOptions, name_of
 from ..caching.code_identity import CodeIdentity
@@ -32,6 +34,7 @@ from ..caching.size_simulation import SizeAdvice, SizeSimulation, size_advice
 from ..caching.store import Store
 from ..caching.ttl_tuning import DEFAULT_BUDGET, StalePrice
 from ..caching.verification import Verification
+from ..caching.warming import WarmCounts, Warmer
 from ..core.errors import KnitPerfError
 from ..core.locks import create_lock
 from ..core.units import MB
@@ -55,6 +58,9 @@ _NO_KEY = object()
 DEFAULT_NAMESPACE = "default"
 """Namespace of ``get`` and ``put`` without one."""
 DEFAULT_MAX_MB = 64.0
+DEFAULT_WARM_SECONDS = 10.0
+WARMING_JOB = "cache warming"
+"""Name of the job of which each load ahead of a call is a run."""
 MAX_PATTERNS_OF_ALL = 150
 """Number of patterns of keys that are distinguished, of all observed caches."""
 _PATIENCE_S = 5.0
@@ -126,6 +132,10 @@ class CacheOptimizer:
         )  # fmt: skip
         self._queries: CachedQueries | None = None
         self._has_application = caches is not None
+        self._warmer = Warmer(
+            self._all_functions, self._store, self._request, self._job,
+            lambda function: observer.is_view(self._application(), function),
+        )  # fmt: skip
         self._observed: dict[str, ObservedCache] = {}  # by name
         self._polled: list[PolledCache] = []
         self._patterns = 0  # that are distinguished, of all observed caches
@@ -183,6 +193,7 @@ class CacheOptimizer:
             session.publish_cache(
                 self._unpublished_regions, self._store, self._observed_caches, self._sizes
             )
+            session.warm_cache(self._warmer)
 
     @property
     def reads(self) -> ReadCache:
@@ -225,7 +236,7 @@ class CacheOptimizer:
         vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
         stale_if_error: float = 0.0, early: float = 0.0, share: bool | None = None,
-        depends: Depends = AUTO,
+        depends: Depends = AUTO, warm: bool | Callable[[], Iterable[Any]] = False,
     ) -> Callable[[F], F]: ...  # fmt: skip
 
     def cached(
@@ -235,7 +246,7 @@ class CacheOptimizer:
         vary: str | Callable[[], Any] | Iterable[Any] = (),
         errors: type[Exception] | tuple[type[Exception], ...] = (), stale: float = 0.0,
         stale_if_error: float = 0.0, early: float = 0.0, share: bool | None = None,
-        depends: Depends = AUTO,
+        depends: Depends = AUTO, warm: bool | Callable[[], Iterable[Any]] = False,
     ) -> Any:  # fmt: skip
         """Cache the results of a function, a coroutine function, a method or a view.
 
@@ -266,6 +277,11 @@ class CacheOptimizer:
             depends: what invalidates a value besides: ``"auto"`` is each file, folder and database table
                 that its load reads; :class:`.File`, :class:`.Folder`, :class:`.Table` and :class:`.Tag`
                 name one. Several are a list, and ``()`` is nothing.
+            warm: whether values are loaded before a call needs them: at the start of a worker the most
+                valuable ones of former runs, and later those that are about to expire or were
+                invalidated. The arguments of the calls are stored for that, in a file of the state
+                directory. A function without arguments returns those to begin with, a tuple for each
+                call, or a value that is the only argument; then none are stored.
 
         Raises:
             CacheKeyError: (a call) an argument has no content that could be a key.
@@ -275,7 +291,7 @@ class CacheOptimizer:
             return lambda function: self.cached(
                 function, namespace=namespace, ttl=ttl, tags=tags, key=key, ignore=ignore, vary=vary,
                 errors=errors, stale=stale, stale_if_error=stale_if_error, early=early, share=share,
-                depends=depends,
+                depends=depends, warm=warm,
             )  # fmt: skip
         if isinstance(function, staticmethod | classmethod):
             raise KnitPerfError(
@@ -291,13 +307,17 @@ class CacheOptimizer:
             stale=_seconds("stale", stale), stale_if_error=_seconds("stale_if_error", stale_if_error),
             early=_number("early", early),
             share=share,
-            depends=declared(depends),
+            depends=declared(depends), warm=_warmable(function, warm, vary),
         )  # fmt: skip
         cache = FunctionCache(
             function, options, self._store, self._invalidation, SLOW_PATH, is_bypassed,
             observer=self._observer, host=self._host, tracks_tables=self._tracks_tables,
             verification=self._verification, prices=self._prices,
         )  # fmt: skip
+        if warm and cache.keys.is_method:
+            raise KnitPerfError(
+                f"{name_of(function)} cannot have warm=: a method is cached for each instance"
+            )
         wrapper: Any = cache.wrapper
         wrapper.__knitperf_cache__ = cache
         with self._lock:
@@ -320,6 +340,53 @@ class CacheOptimizer:
     def bypass() -> AbstractContextManager[None]:
         """Call functions themselves within the block, and cache none of their results."""
         return bypass()
+
+    # -- warming -------------------------------------------------------------------------------------
+
+    def warm(
+        self, function: Callable[..., Any] | None = None, *, seconds: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> WarmCounts:  # fmt: skip
+        """Load the values with which a process begins, now and in this thread, without rests.
+
+        Workers do that by themselves once they have served a request. Call it before, for example in a
+        server that loads the application before it forks, or in a hook at the start of a worker.
+
+        Args:
+            function: the one to be warmed; all with ``warm=`` by default.
+            seconds: of loading at most; by default ``KNITPERF_CACHE_WARM_SECONDS``.
+            progress: called after each value with the number of those that are done, and of all.
+
+        Raises:
+            KnitPerfError: the function is not a cached one with ``warm=``.
+        """
+        cache: FunctionCache | None = getattr(function, "__knitperf_cache__", None)
+        if function is not None and (cache is None or not cache.options.warm):
+            raise KnitPerfError(f"{name_of(function)} is not a cached function with warm=")
+        limit = self._setting("cache_warm_seconds", DEFAULT_WARM_SECONDS)
+        bounds = self._warmer.bounds(limit if seconds is None else _seconds("seconds", seconds))
+        folder = self._state_dir()
+        record = [] if folder is None else warm_record.read(folder)
+        caches = self._warmer.functions() if cache is None else [cache]
+        due = self._warmer.at_start(record, bounds, caches)
+        return self._warmer.run(due, bounds, None, progress or (lambda *_: None))
+
+    def _request(self) -> AbstractContextManager[Any]:
+        """Return a context with a request of no client to the application."""
+        return self._observer.blank_request(self._application())
+
+    def _application(self) -> Any:
+        session = self._resolve()
+        return None if session is None else session.application()
+
+    def _job(self) -> AbstractContextManager[Any]:
+        """Return a context that records a load as a run of a job, in a process that records."""
+        session = self._resolve()
+        if session is None or not session.recorder.has_worker:
+            return nullcontext()
+        from ..collectors.jobs import jobs
+
+        return jobs.run(session.recorder, WARMING_JOB)
 
     # -- values --------------------------------------------------------------------------------------
 
@@ -524,17 +591,18 @@ class CacheOptimizer:
         changes, its rate of calls and the time of its load, so that the share of hits that are out of
         date stays within ``KNITPERF_CACHE_STALE_BUDGET``. Nothing is changed by this call.
         """
-        with self._lock:
-            functions = list(self._functions)
-        advice = [cache.lifetimes.advice() for cache in functions]
+        advice = [cache.lifetimes.advice() for cache in self._all_functions()]
         return sorted(advice, key=lambda row: (row["namespace"], row["function"]))
 
     def _regions(self) -> list[Region]:
         regions = list(self._values.regions.values())
         regions += [] if self._reads is None else [self._reads.region]
         regions += [] if self._queries is None else self._queries.cache.regions.values()
+        return regions + [cache.region for cache in self._all_functions()]
+
+    def _all_functions(self) -> list[FunctionCache]:
         with self._lock:
-            return regions + [cache.region for cache in self._functions]
+            return list(self._functions)
 
     def _unpublished_regions(self) -> list[Region]:
         """Return all regions, once also those of functions that were freed since the latest call."""
@@ -581,6 +649,24 @@ def _lifetime(ttl: Any) -> float:
     if isinstance(ttl, str) and ttl != "auto":
         raise KnitPerfError(f'ttl must be a number of seconds above 0, or "auto", not {ttl!r}')
     return math.inf if ttl in (None, "auto") else _seconds("ttl", ttl, positive=True)
+
+
+def _warmable(function: Callable[..., Any], warm: Any, vary: Any) -> Any:
+    """Return the option ``warm``.
+
+    Raises:
+        KnitPerfError: the function cannot be called without a request, or without an event loop.
+    """
+    if not (isinstance(warm, bool) or callable(warm)):
+        raise KnitPerfError(f"warm must be a bool or a function without arguments, not {warm!r}")
+    reason = ""
+    if warm and vary:
+        reason = "with vary= its values depend on the request"
+    elif warm and inspect.iscoroutinefunction(function):
+        reason = "it is a coroutine function, which an event loop of the application has to run"
+    if reason:
+        raise KnitPerfError(f"{name_of(function)} cannot have warm=: {reason}")
+    return warm
 
 
 def _number(name: str, value: Any) -> float:

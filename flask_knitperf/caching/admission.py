@@ -106,7 +106,7 @@ class Admission:
         entry = Entry(
             self._region, key, value if raises else None, cost=seconds, raises=raises, expires=expires,
             refresh=self.refresh_time(expires, seconds), epoch=load.epoch, slots=load.slots,
-            versions=load.versions, sources=load.sources, check_at=now + CHECK_S,
+            versions=load.versions, sources=load.sources, check_at=now + CHECK_S, call=load.call,
         )  # fmt: skip
         began = time.perf_counter()
         is_shared = (

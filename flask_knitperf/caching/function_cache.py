@@ -43,6 +43,7 @@ from .single_flight import SingleFlight, copy_of
 from .store import Store
 from .ttl_tuning import StalePrice
 from .verification import Verification
+from .warm_calls import IS_WARMING, call_of
 
 MAX_WAIT_S = 20.0
 """Longest time that a call waits for another one that loads the same key."""
@@ -51,9 +52,9 @@ _MAX_FOLLOWED = 3
 
 _REASONS = {
     CacheEvent.COLD: "never cached", CacheEvent.CAPACITY: "evicted", CacheEvent.EXPIRED: "expired",
-    CacheEvent.INVALIDATED: "invalidated",
+    CacheEvent.INVALIDATED: "invalidated", CacheEvent.EARLY: "expires soon",
 }  # fmt: skip
-"""Texts on look-ups of keys without an entry."""
+"""Texts on look-ups that missed."""
 
 
 class FunctionCache:
@@ -323,6 +324,8 @@ class FunctionCache:
             for pause in flight.pauses():
                 time.sleep(pause)
             if flight.entry is not None:
+                if self.options.warm:
+                    flight.entry.call = call_of(args, kwargs)
                 return self._fetched(flight.entry, due)
             return self._load_here(key, routed, args, kwargs, request)
 
@@ -333,7 +336,8 @@ class FunctionCache:
 
     def _fetched(self, entry: Entry, due: Entry | None) -> tuple[Any, Entry]:
         """Return a value that another process has loaded, or the one that it is about to replace."""
-        self.region.fetched += entry is not due
+        if entry is not due:
+            self.region.count(CacheEvent.WARMED if IS_WARMING.get() else CacheEvent.FETCHED)
         if self._verification is not None and entry.verify_at == math.inf:
             entry.verify_at = self._verification.hits_until_next()
         return self._serve(entry), entry
@@ -402,19 +406,13 @@ class FunctionCache:
         self, key: Hashable, routed: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any],
         request: CurrentRequest,
     ) -> Load:  # fmt: skip
-        region, before = self.region, self.region.entries.get(routed)
-        if before is None:
-            reason = _REASONS[region.count_missing(routed, key)]
-        elif before.expires <= self._clock():
-            region.expired += 1
-            reason = "expired"
-        elif self._lookup.is_valid(before):
-            region.early += 1
-            reason = "expires soon"
+        before = self.region.entries.get(routed)
+        reason = self._reason(key, routed, before)
+        if IS_WARMING.get():
+            self.region.warmed += 1
         else:
-            region.invalidated += 1
-            reason = _REASONS[CacheEvent.INVALIDATED]
-        self._misses.note(routed, reason)
+            self.region.count(reason)
+            self._misses.note(routed, _REASONS[reason])
         span = CURRENT.get()
         if span is not None:
             count(span, PartKind.CACHE_LOAD.value)
@@ -425,8 +423,17 @@ class FunctionCache:
             request, self.options.depends, self._bypasses,
             self._tracks_tables, self.lifetimes.planned(routed),
         )  # fmt: skip
-        load.was_invalidated = reason == _REASONS[CacheEvent.INVALIDATED]
+        load.was_invalidated = reason is CacheEvent.INVALIDATED
+        load.call = call_of(args, kwargs) if self.options.warm else None
         return load
+
+    def _reason(self, key: Hashable, routed: Hashable, before: Entry | None) -> CacheEvent:
+        """Return why an entry cannot be served, ``None`` for a missing one."""
+        if before is None:
+            return self.region.take_removed(routed, key)
+        if before.expires <= self._clock():
+            return CacheEvent.EXPIRED
+        return CacheEvent.EARLY if self._lookup.is_valid(before) else CacheEvent.INVALIDATED
 
     def _failed(self, error: Exception, load: Load) -> tuple[Any, Entry | None]:
         """Return the old value in place of an error, where that is allowed; else raise the error."""
@@ -460,6 +467,40 @@ class FunctionCache:
         entry = self._admission.admit(value, load, raises=raises)
         if entry is not None and not raises and self._verification is not None:
             entry.verify_at = self._verification.hits_until_next()
+        return entry
+
+    # -- for warming ---------------------------------------------------------------------------------
+
+    def entry_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Entry | None:
+        """Return the entry that would be served to a call, ``None`` without one."""
+        return self._lookup.servable(self._lookup.routed(self.keys.of_call(args, kwargs)), 0.0)
+
+    def is_valid(self, entry: Entry) -> bool:
+        """Return whether nothing has changed that an entry depends on, however old it is."""
+        return self._lookup.is_valid(entry)
+
+    def load_ahead(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Entry | None:
+        """Load the value of a call that no caller waits for; return its entry, ``None`` if refused.
+
+        A valid value is replaced. Concurrent calls wait for this load where there is none.
+
+        Raises:
+            Exception: that of the function.
+        """
+        if self._is_replaced():
+            args = self._renew(args)
+        key = self.keys.of_call(args, kwargs)
+        routed = self._lookup.routed(key)
+        due = self._lookup.servable(routed, 0.0)
+        request = self._observer.request(self.wrapper)
+        load = functools.partial(self._load, key, args, kwargs, request, due)
+        token = IS_WARMING.set(True)
+        entry: Entry | None
+        try:
+            (value, entry), _ = self._flights.run(routed, load)
+        finally:
+            IS_WARMING.reset(token)
+        _result(value)
         return entry
 
     # -- for verification -----------------------------------------------------------------------------

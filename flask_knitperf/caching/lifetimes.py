@@ -86,6 +86,10 @@ class Lifetimes:
         """Return the seconds for which a value that is about to be loaded lives, as far as known."""
         return self._tuner.planned(key) if self._options.auto_ttl else self._options.ttl
 
+    def survival(self, key: Hashable) -> float:
+        """Return the probability that the value of a key is unchanged at its next call."""
+        return self._tuner.survival(key)
+
     def check(self, key: Hashable, seconds: float, *, changed: bool) -> None:
         """Note that a hit was verified ``seconds`` after its load, and whether it differed."""
         self._tuner.check(key, seconds, changed=changed)

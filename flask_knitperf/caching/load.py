@@ -17,6 +17,7 @@ from .file_watch import FILE_WATCH
 from .invalidation import Invalidation
 from .load_reads import CURRENT_READS, CurrentRequest, LoadReads, Read, ReadObserver
 from .region import Entry
+from .warm_calls import Call
 
 UNPUBLISHED = Problem("writes of tables are not published by every process yet", is_passing=True)
 BEING_WRITTEN = Problem("a table was being written", is_passing=True)
@@ -49,6 +50,7 @@ class Load:
         generations: those of the server, before the load; ``None`` without one.
         sources: files and tables that the value depends on, once it is settled.
         was_invalidated: whether the former value was invalidated, so that no lifetime has ended.
+        call: that can load the value again, ``None`` where it is not remembered.
         began: monotonic time in seconds.
     """
 
@@ -62,6 +64,7 @@ class Load:
         self._vary, self._observer, self._invalidation = vary, observer, invalidation
         self.sources: Sources | None = None
         self.was_invalidated = False
+        self.call: Call | None = None
         self.slots = (*slots, *declared.slots) if declared.slots else slots
         self.generations = invalidation.generations()  # before the versions
         self._known_until = invalidation.known_until(clock())

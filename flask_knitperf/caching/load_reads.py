@@ -11,7 +11,7 @@ a part of the key of each function that reads it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -141,6 +141,12 @@ class ReadObserver(Protocol):
     def copy_request(self) -> AbstractContextManager[Any] | None:
         """Return a context that is a copy of the current request, ``None`` where no request runs."""
 
+    def blank_request(self, application: Any) -> AbstractContextManager[Any]:
+        """Return a context with a request of no client, for loads whose reads are to be recorded."""
+
+    def is_view(self, application: Any, function: Callable[..., Any]) -> bool:
+        """Return whether a function that callers use is a view of an application."""
+
     def synchronous(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that returns the result of a function, or of a coroutine function."""
 
@@ -168,6 +174,14 @@ class NoObserver:
 
     def copy_request(self) -> None:
         """Return ``None``."""
+
+    def blank_request(self, application: Any) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Return a context that changes nothing."""
+        return nullcontext()
+
+    def is_view(self, application: Any, function: Callable[..., Any]) -> bool:  # noqa: ARG002
+        """Return ``False``."""
+        return False
 
     def synchronous(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,8 @@ class Options:
             times; 0 for never.
         share: whether other processes find its values; ``None`` by their size.
         depends: what its values depend on.
+        warm: whether values are loaded before a call needs them; a function returns the arguments to
+            begin with.
     """
 
     namespace: str
@@ -41,6 +44,7 @@ class Options:
     early: float = 0.0
     share: bool | None = None
     depends: Declared = field(default_factory=Declared)
+    warm: bool | Callable[[], Iterable[Any]] = False
 
     @property
     def expires(self) -> bool:

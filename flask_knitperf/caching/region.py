@@ -13,6 +13,7 @@ from ..core.locks import create_reentrant_lock
 from ..metrics.catalogue import CacheEvent, DifferenceKind
 from .frame_copies import is_shallow
 from .refusals import Refusals
+from .warm_calls import IS_WARMING, Call
 
 OVERHEAD_BYTES = 600
 """Bytes of an entry without its key and value."""
@@ -51,12 +52,14 @@ class Entry:
         uncounted: 1.0 if the miss that loaded it is to be added to ``rate`` when it is evicted.
         used_at: monotonic time in seconds at which uses were last folded.
         born: monotonic time in seconds at which it was stored.
+        call: that can load it again, ``None`` where that is not remembered.
         place: index in the store's list, -1 while it is not stored.
         verify_at: number of uses from which a hit is verified, infinite for none.
     """
 
     __slots__ = (
         "born",
+        "call",
         "check_at",
         "copy",
         "cost",
@@ -91,8 +94,9 @@ class Entry:
         copy: Callable[[Any], Any] | None = None, raises: bool = False, expires: float = math.inf,
         refresh: float = math.inf, epoch: int = 0, slots: tuple[int, ...] = (),
         versions: tuple[int, ...] = (), sources: Sources | None = None, check_at: float = math.inf,
+        call: Call | None = None,
     ) -> None:  # fmt: skip
-        self.region, self.key = region, key
+        self.region, self.key, self.call = region, key, call
         self.raises, self.cost, self.sources = raises, max(cost, _MIN_COST_S), sources
         self.set_value(value, copy, size)
         self.expires, self.refresh = expires, refresh
@@ -117,6 +121,8 @@ class Entry:
         self.size = max(size - mapped, 0) + OVERHEAD_BYTES
         if self.sources is not None:
             self.size += self.sources.size
+        if self.call is not None:
+            self.size += self.call.size
         self.seconds_per_byte = self.cost / self.size
 
     @property
@@ -142,7 +148,7 @@ class Entry:
 
     def serve(self) -> Any:
         """Count a hit; return the value for one caller. Wrappers of functions do the same in line."""
-        self.uses += 1
+        self.uses += not IS_WARMING.get()
         return self.value if self.copy is None else self.copy(self.value)
 
     def claim_refresh(self, now: float) -> bool:
@@ -245,6 +251,7 @@ class CacheCounts(TypedDict):
     load_seconds: float
     saved_seconds: float
     evicted: int
+    warmed: int
     verified: int
     differed: int
     verify_seconds: float
@@ -300,7 +307,7 @@ class Region:
         self._removed: dict[int, CacheEvent] = {}  # why, by hash of the key
         self._hits = self.cold = self.capacity = self.expired = self.invalidated = self.early = 0
         self.bypassed = self.refused = self.unkeyed = self.shared_loads = self.stale = 0
-        self.fetched = self.evicted = self.verified = self.differed = 0
+        self.fetched = self.evicted = self.warmed = self.verified = self.differed = 0
         self._saved_s = self._copied_s = self.load_seconds = self.verify_seconds = 0.0
         self.differences: dict[Difference, int] = {}
         self.routing: tuple[str, ...] = ()
@@ -311,16 +318,28 @@ class Region:
         if len(self._removed) < MAX_REMOVED:
             self._removed[hash(key)] = reason
 
-    def count_missing(self, *keys: Hashable) -> CacheEvent:
-        """Count a look-up without an entry; return the reason.
+    def take_removed(self, *keys: Hashable) -> CacheEvent:
+        """Return the reason for which a call has no entry, once.
 
         Args:
             keys: of the call, with and without its routing data.
         """
         known = [self._removed.pop(hash(key), None) for key in keys]
-        reason = next((one for one in known if one is not None), CacheEvent.COLD)
-        setattr(self, reason, getattr(self, reason) + 1)
+        return next((one for one in known if one is not None), CacheEvent.COLD)
+
+    def count_missing(self, *keys: Hashable) -> CacheEvent:
+        """Count a look-up without an entry; return the reason.
+
+        Args:
+            keys: as of :meth:`take_removed`.
+        """
+        reason = self.take_removed(*keys)
+        self.count(reason)
         return reason
+
+    def count(self, event: CacheEvent) -> None:
+        """Count an event."""
+        setattr(self, event, getattr(self, event) + 1)
 
     def count_difference(self, difference: Difference) -> None:
         """Count a value that differed from a new load."""
@@ -418,6 +437,7 @@ def counts(regions: Iterable[Region]) -> CacheCounts:
         "invalidated": row["invalidated"], "early": row["early"], "bypassed": row["bypassed"],
         "refused": row["refused"], "unkeyed": row["unkeyed"], "shared_loads": row["shared_loads"],
         "stale": row["stale"], "load_seconds": row["load_seconds"], "evicted": row["evicted"],
+        "warmed": row["warmed"],
         "verified": row["verified"], "differed": row["differed"],
         "verify_seconds": row["verify_seconds"],
         "overhead_seconds": sum(region.overhead_seconds(own) for region, own in entries),

@@ -224,6 +224,13 @@ class TTLTuner:
         history = self._histories.get(hash(key))
         return FIRST_TTL_S if history is None else history.ttl
 
+    def survival(self, key: Hashable) -> float:
+        """Return the probability that the value of a key is unchanged at its next call, 1 if unknown."""
+        history = self._histories.get(hash(key))
+        if history is None or not history.rate:
+            return 1.0
+        return history.rate / (history.rate + history.change_rate)
+
     def check(self, key: Hashable, seconds: float, *, changed: bool) -> None:
         """Note that a value was compared with a later load of its key.
 

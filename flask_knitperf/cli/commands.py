@@ -46,7 +46,7 @@ from .reading import (
     print_why,
     window_option,
 )
-from .workers import send_to_all
+from .workers import send_to_all, warm_all
 
 if TYPE_CHECKING:
     from ..reports.documents.baseline import BaselineReport
@@ -112,13 +112,30 @@ def queries(window: str, as_json: bool) -> None:
     print_queries(_state(), window, as_json)
 
 
-@knitperf.command("cache")
+@knitperf.group("cache", invoke_without_command=True)
 @window_option
 @json_option
+@click.pass_context
 @with_appcontext
-def cache(window: str, as_json: bool) -> None:
+def cache(context: click.Context, window: str, as_json: bool) -> None:
     """Show what the cache saves, why look-ups missed, and what is not cached."""
-    print_cache(_state(), window, as_json)
+    if context.invoked_subcommand is None:
+        print_cache(_state(), window, as_json)
+
+
+@cache.command("warm")
+@click.option("--seconds", type=click.FloatRange(0, 3600, min_open=True),
+              help="Time of loading by worker; by default KNITPERF_CACHE_WARM_SECONDS.")  # fmt: skip
+@click.argument("namespaces", nargs=-1, metavar="[NAMESPACE]...")
+@click.pass_context
+@with_appcontext
+def warm(context: click.Context, seconds: float | None, namespaces: tuple[str, ...]) -> None:
+    """Have every worker load the most valuable values of functions with warm=True.
+
+    The exit code is 1 if a worker did not end, a load raised, or there was nothing to load.
+    """
+    if not warm_all(_state(), namespaces, seconds):
+        context.exit(1)
 
 
 @knitperf.command("memory")

@@ -325,6 +325,9 @@ OPTIONS = (
     Option("CACHE_VERIFY", 1000, *_whole(0, 1 << 40),
            "Mean number of hits of cached functions of which one is loaded again after its response was "
            "sent, and compared; `0` verifies none."),
+    Option("CACHE_WARM_SECONDS", 10.0, *_number(0, 3600),
+           "Seconds of loading in which a worker warms functions with `warm=True` after its start, and "
+           "later at a time; `0` warms none."),
     Option("CACHE_STALE_BUDGET", 0.05, *_number(0, 1),
            "Share of hits that may be out of date, of cached functions with a `ttl`."),
     Option("CACHE_WHATIF", True, *_FLAG,
@@ -423,6 +426,7 @@ class Settings(NamedTuple):
     cache_server_max_kb: float
     cache_per_host: tuple[str, ...]
     cache_verify: int
+    cache_warm_seconds: float
     cache_whatif: bool
     cache_whatif_share: float
     cache_stale_budget: float

@@ -15,7 +15,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NamedTuple
@@ -374,8 +374,8 @@ class FlaskReads:
         """Return the current request, as it concerns a function that callers use."""
         context, application = _cv_request.get(None), _cv_app.get(None)
         if context is None:
-            views = [] if application is None else list(application.app.view_functions.values())
-            return CurrentRequest(None, any(_is_decorated(view, function) for view in views))
+            app = None if application is None else application.app
+            return CurrentRequest(None, self.is_view(app, function))
         read, request = (
             object.__getattribute__,
             context.request,
@@ -396,6 +396,15 @@ class FlaskReads:
         """Return a context that is a copy of the current request, ``None`` where no request runs."""
         context = _cv_request.get(None)
         return None if context is None else context.copy()
+
+    def blank_request(self, application: Any) -> AbstractContextManager[Any]:
+        """Return a context with a request of no client, for loads whose reads are to be recorded."""
+        return nullcontext() if application is None else application.test_request_context()
+
+    def is_view(self, application: Any, function: Callable[..., Any]) -> bool:
+        """Return whether a function that callers use is a view of an application."""
+        views = [] if application is None else list(application.view_functions.values())
+        return any(_is_decorated(view, function) for view in views)
 
     def synchronous(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that returns the result of a function, or of a coroutine function."""

@@ -171,6 +171,7 @@ class CacheEvent(StrEnum):
     FETCHED = "fetched"  # a hit whose value another process had loaded
     STALE = "stale"  # a hit that returned an expired value
     EVICTED = "evicted"  # a value that was removed for want of room
+    WARMED = "warmed"  # a value that was loaded before a call needed it, which is not a miss
     VERIFIED = "verified"  # a hit whose value was loaded again and compared
     DIFFERED = "differed"  # one of those: the new load had another result
 

@@ -57,13 +57,13 @@ class Job:
         return max(seconds, min(_MAX_DELAY_S, delay))
 
 
-class _Thread(threading.Thread):
-    """The thread of a housekeeper."""
+class RecorderThread(threading.Thread):
+    """A thread that works for a recorder: one that outlives the writer begins no other one."""
 
 
 def in_housekeeper() -> bool:
-    """Return whether the caller is a job of a housekeeper."""
-    return isinstance(threading.current_thread(), _Thread)
+    """Return whether the caller is a job of a housekeeper, or another thread of a recorder."""
+    return isinstance(threading.current_thread(), RecorderThread)
 
 
 class Housekeeper:
@@ -136,7 +136,7 @@ class Housekeeper:
         Raises:
             RuntimeError: the system has no thread left; it may be called again.
         """
-        thread = _Thread(target=self._loop, name="flask_knitperf", daemon=True)
+        thread = RecorderThread(target=self._loop, name="flask_knitperf", daemon=True)
         thread.start()
         self._thread = thread
 

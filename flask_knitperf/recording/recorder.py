@@ -502,6 +502,8 @@ class Recorder:
             Exception: ``error``, if it is the host's (:mod:`flask_knitperf.core.host_exceptions`).
         """
         raise_if_of_host(error)
+        if isinstance(error, Stopped):
+            return  # a thread of this recorder has outlived the writer
         self.failures[part] = self.failures.get(part, 0) + 1
         if self.failures[part] == 1:
             log.error("flask_knitperf: %s failed; the request goes on", part, exc_info=error)

@@ -90,6 +90,7 @@ def _namespace(row: NamespaceRow) -> Values:
         *((f"Missed: {MISSES[reason]}", n) for reason, n in reasons.items()),
         ("Waited for another load", row["shared_loads"]),
         ("Loaded by another worker", row["fetched"]),
+        ("Loaded before they were needed", row["warmed"]),
         ("Stale values returned", row["stale"]), ("Not cached", row["refused"]),
         ("Bypassed", row["bypassed"]), ("Evicted", row["evicted"]),
     )  # fmt: skip

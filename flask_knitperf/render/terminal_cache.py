@@ -105,8 +105,16 @@ def _namespaces(rows: list[NamespaceRow], width: int) -> list[str]:
             f"{row['namespace']} costs more than it saves: {row['costs_more']}.", width
         )
     ]
+    warmed = [
+        line
+        for row in rows
+        if row["warmed"]
+        for line in wrap(
+            f"{row['namespace']}: {number(row['warmed'])} loaded before a call.", width
+        )
+    ]
     faults = _faults([(row["namespace"], row["fault"]) for row in rows], width)
-    return lines + faults + costly + checked
+    return lines + faults + costly + checked + warmed
 
 
 def _faults(rows: Iterable[tuple[str, str | None]], width: int) -> list[str]:

@@ -95,6 +95,7 @@ def _figures(use: CacheUse) -> types.CacheFigures:
         "fetched": events[CacheEvent.FETCHED],
         "stale": events[CacheEvent.STALE],
         "evicted": events[CacheEvent.EVICTED],
+        "warmed": events[CacheEvent.WARMED],
         "saved_s_per_mb": rounded(use.saved_s_per_mb, 3),
         "verified": use.verified,
         "differed": use.differed,

@@ -17,6 +17,7 @@ from .memory_jobs import MemoryJobs
 
 if TYPE_CHECKING:
     from ..collectors.sampler.sampler import Sampler
+    from .warming_jobs import WarmingJobs
 
 
 class WorkerCommands:
@@ -27,6 +28,7 @@ class WorkerCommands:
         memory: executes ``collect`` and ``frames``.
         start_over: begins all windows now, for ``clear`` where there is no state directory.
         sampler: executes ``sample``, ``None`` where the sampler is switched off.
+        warming: returns the jobs that execute ``warm``, ``None`` where the cache is not warmed.
     """
 
     def __init__(
@@ -35,15 +37,17 @@ class WorkerCommands:
         memory: MemoryJobs,
         start_over: Callable[[], None],
         sampler: Sampler | None,
+        warming: Callable[[], WarmingJobs | None] = lambda: None,
     ) -> None:
         self._recorder = recorder
         self._memory = memory
         self._start_over = start_over
         self._sampler = sampler
+        self._warming = warming
         self._inbox: Inbox | None = None
         self._handlers: dict[str, Callable[[Command], None]] = {
             "collect": self._collect, "clear": self._clear, "sample": self._sample,
-            "frames": self._frames,
+            "frames": self._frames, "warm": self._warm,
         }  # fmt: skip
 
     def submit(self, name: str) -> Command | None:
@@ -79,6 +83,12 @@ class WorkerCommands:
         if self._sampler is None:
             raise KnitPerfError("stacks are not sampled here; see KNITPERF_SAMPLER")
         self._sampler.sample_in_detail()
+
+    def _warm(self, command: Command) -> None:
+        warming = self._warming()
+        if warming is None:
+            raise KnitPerfError("the cache is not warmed here; see KNITPERF_CACHE_WARM_SECONDS")
+        warming.request(command)
 
     def _clear(self, command: Command) -> None:
         run = self._recorder.worker.run

@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from ..caching.server.level import ServerLevel
     from ..caching.size_simulation import SizeSimulation
     from ..caching.store import Store
+    from ..caching.warming import Warmer
     from ..collectors.sampler.sampler import Sampler
     from ..reports.build import Route
     from .documents import Documents
+    from .warming_jobs import WarmingJobs
 
 # what offline reports need, which are made without the application
 _OFFLINE_SETTINGS = (
@@ -82,6 +84,7 @@ class Session:
         cache_publisher: publishes the counts of the cache, ``None`` where none is used.
         cache_server: the server by which hosts share cached values, ``None`` without one.
         what_if: watches profiled functions as if they were cached, ``None`` where none are.
+        warming: warms the cache, ``None`` where none is used or that is switched off.
         listeners: signal receivers, which live as long as the session (signals hold them weakly).
 
     Args:
@@ -144,7 +147,7 @@ class Session:
             close=self.close, attach=self._attach, reservoir=self.reservoir, sampler=self.sampler,
         )  # fmt: skip
         self.commands = WorkerCommands(
-            self.recorder, self.memory_jobs, self._start_over, self.sampler
+            self.recorder, self.memory_jobs, self._start_over, self.sampler, lambda: self.warming
         )
         self.alerts = self._new_alerts() if settings.history and settings.alerts else None
         self.history = (
@@ -163,6 +166,7 @@ class Session:
         if observer is not None and settings.cache_whatif:
             self.what_if = WhatIfJobs(self.recorder, settings.cache_whatif_share, observer)
             self.recorder.call_watches = self.what_if
+        self.warming: WarmingJobs | None = None
         self._schedule_jobs()
 
     def _new_recorder(self) -> Recorder:
@@ -294,6 +298,23 @@ class Session:
             )
             self.recorder.every(PUBLISH_INTERVAL_S, self.cache_publisher.tick, attached=True)
 
+    def warm_cache(self, warmer: Warmer) -> None:
+        """Warm a cache from now on, unless that is switched off.
+
+        Args:
+            warmer: of the cache.
+        """
+        seconds = self._settings.cache_warm_seconds
+        if self.warming is None and seconds:
+            from .warming_jobs import WarmingJobs
+
+            self.warming = WarmingJobs(
+                self.recorder, warmer, seconds, lambda: self.profile.requests_started
+            )
+            self.recorder.background_threads.append(self.warming)
+            for interval, job in self.warming.schedule():
+                self.recorder.every(interval, job)
+
     def close(self) -> None:
         """Stop recording in this process. A later request begins to record again."""
         self.details.close()
@@ -301,6 +322,8 @@ class Session:
             self._publish_rest()
             if self.reservoir is not None:
                 self.reservoir.tick(at_once=True)
+        if self.warming is not None:
+            self.warming.stop()
         self.recorder.close()
         if self.cache_server is not None:
             self.cache_server.close()
@@ -313,6 +336,11 @@ class Session:
             self._publish_counts()
         except Exception as error:
             self.recorder.failed("counts of the cache", error)
+        if self.warming is not None and self.recorder.serving:
+            try:
+                self.warming.save()
+            except Exception as error:
+                self.recorder.failed("record of the cache", error)
 
     def _publish_counts(self) -> None:
         for publisher in (self.cache_publisher, self.what_if):

@@ -18,21 +18,30 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..core.errors import KnitPerfError, StateError
 from ..core.host_exceptions import raise_if_of_host
 
-NAMES = ("collect", "clear", "sample", "frames")
+NAMES = ("collect", "clear", "sample", "frames", "warm")
 _MAX_BYTES = 1 << 20
 
 
 class Command(NamedTuple):
-    """A command: its id, name and time of sending (seconds since the epoch)."""
+    """A command.
+
+    Attributes:
+        id: unique.
+        name: one of :data:`NAMES`.
+        at: time of sending, in seconds since the epoch.
+        arguments: JSON values by name.
+    """
 
     id: str
     name: str
     at: float
+    arguments: Mapping[str, Any] = MappingProxyType({})
 
 
 class Outcome(NamedTuple):
@@ -91,7 +100,7 @@ def _take_over(run: Path) -> None:
         ) from error
 
 
-def check(name: str, now: float) -> Command:
+def check(name: str, now: float, arguments: Mapping[str, Any] | None = None) -> Command:
     """Return a new command.
 
     Raises:
@@ -99,20 +108,29 @@ def check(name: str, now: float) -> Command:
     """
     if name not in NAMES:
         raise KnitPerfError(f"there is no command {name!r}; there are {', '.join(NAMES)}")
-    return Command(uuid.uuid4().hex[:12], name, now)
+    return Command(uuid.uuid4().hex[:12], name, now, arguments or MappingProxyType({}))
 
 
-def send(run: Path, name: str, now: float) -> Command:
+def send(
+    run: Path, name: str, now: float, arguments: Mapping[str, Any] | None = None
+) -> Command:  # fmt: skip
     """Send a command to all workers of a run.
+
+    Args:
+        run: the run's directory.
+        name: of the command.
+        now: seconds since the epoch.
+        arguments: JSON values by name.
 
     Raises:
         KnitPerfError: the name is unknown.
         StateError: the command cannot be written.
     """
-    command = check(name, now)
+    command = check(name, now, arguments)
     if size(run) > _MAX_BYTES:
         raise StateError("too many commands in this run; restart the server")
-    _append(run, {"do": name, "id": command.id, "at": now})
+    passed = {"with": dict(arguments)} if arguments else {}
+    _append(run, {"do": name, "id": command.id, "at": now, **passed})
     return command
 
 
@@ -190,7 +208,11 @@ class Inbox:
         for line in pending:
             reply: dict[str, Any] = {"did": line.get("id"), "worker": self.worker}
             try:
-                command = Command(str(line.get("id")), line["do"], line.get("at", 0.0))
+                arguments = line.get("with")
+                command = Command(
+                    str(line.get("id")), line["do"], line.get("at", 0.0),
+                    arguments if isinstance(arguments, dict) else {},
+                )  # fmt: skip
                 self._handlers[command.name](command)
             except Exception as error:
                 raise_if_of_host(error)

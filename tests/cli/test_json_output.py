@@ -175,7 +175,7 @@ def test_every_command_that_prints_a_document_has_both_options(group: click.Grou
     }  # fmt: skip
     texts = {  # each line of an export is JSON
         "open", "reset", "history export", "history prune", "alerts test", "alerts backtest",
-        "alerts silence",
+        "alerts silence", "cache warm",
     }  # fmt: skip
     assert without == (texts if group is knitperf else set())
 

@@ -18,7 +18,7 @@ from flask.sessions import SecureCookieSession
 
 from flask_knitperf import KnitPerf
 from flask_knitperf.caching import single_flight
-from flask_knitperf.collectors.requests.endpoint_series import routed_endpoint
+from flask_knitperf.collectors.requests.endpoint_series import endpoint_of, routed_endpoint
 from flask_knitperf.instrumentation import cache_reads
 from flask_knitperf.recording.span import current
 
@@ -570,4 +570,19 @@ def test_a_read_by_this_package_is_none_of_the_load(site: Site, where: str) -> N
 
     visit = site.page(load)
     assert [visit(), visit()] == ["page", "page"] and site.loads == 1
+    assert site.cached.__knitperf_cache__.region.routing == ()
+
+
+def test_our_own_look_at_a_request_is_no_read_of_its_load(site: Site) -> None:
+    """The housekeeper and the collectors read the endpoint of a request while a value is loaded."""
+    profile = site.app.extensions["knitperf"].profile
+
+    def load() -> str:
+        endpoint_of(profile.recorder.span())
+        housekeeper = threading.Thread(target=profile.in_flight.tick)
+        housekeeper.start()
+        housekeeper.join()
+        return "x"
+
+    site.page(load)()
     assert site.cached.__knitperf_cache__.region.routing == ()

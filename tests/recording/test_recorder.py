@@ -15,7 +15,7 @@ from flask_knitperf.core.errors import StateError, Stopped
 from flask_knitperf.metrics import columns
 from flask_knitperf.metrics.catalogue import FREEZE, HEARTBEAT, FreezeDetail, FreezeKey
 from flask_knitperf.metrics.instruments import Key
-from flask_knitperf.recording.housekeeper import Housekeeper, Job, _Thread
+from flask_knitperf.recording.housekeeper import Housekeeper, Job, RecorderThread
 from flask_knitperf.recording.recorder import Recorder
 from flask_knitperf.recording.span import CURRENT, Span
 from flask_knitperf.storage.atomic_files import is_locked
@@ -311,7 +311,7 @@ def test_a_job_that_closes_does_not_wait_for_another_thread_that_does() -> None:
     recorder = Recorder(lambda: (None, {}))
     assert recorder.worker is not None
     with recorder._closing:  # it waits for the job to end
-        job = _Thread(target=recorder.close)
+        job = RecorderThread(target=recorder.close)
         job.start()
         job.join(10)
         assert not job.is_alive() and recorder.has_worker
@@ -328,7 +328,7 @@ def test_a_job_that_waited_for_a_close_does_not_begin_again() -> None:
         except Stopped:
             stopped.set()
 
-    job = _Thread(target=begin)
+    job = RecorderThread(target=begin)
     with recorder._starting:
         job.start()
         job.join(0.3)  # it waits for the lock

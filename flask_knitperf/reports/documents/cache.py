@@ -58,6 +58,9 @@ class CacheFigures(TypedDict):
     fetched: Annotated[Count, Field("hits whose value another process had loaded")]
     stale: Annotated[Count, Field("hits that returned an expired value")]
     evicted: Annotated[Count, Field("values that were removed for want of room")]
+    warmed: Annotated[
+        Count, Field("values that were loaded before a call needed them, which are not misses")
+    ]
     saved_s_per_mb: Annotated[
         float | None, Field("saved_s by MB of the values now; null where one of them is unknown")
     ]
