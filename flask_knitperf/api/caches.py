@@ -33,7 +33,7 @@ from ..caching.sharing import Host
 from ..caching.size_simulation import SizeAdvice, SizeSimulation, size_advice
 from ..caching.store import Store
 from ..caching.ttl_tuning import DEFAULT_BUDGET, StalePrice
-from ..caching.verification import Verification
+from ..caching.verification import DEFAULT_EVERY, Verification
 from ..caching.warming import WarmCounts, Warmer
 from ..core.errors import KnitPerfError
 from ..core.locks import create_lock
@@ -127,7 +127,7 @@ class CacheOptimizer:
         self._reads: ReadCache | None = None
         self._prices = StalePrice(self._stale_budget), StalePrice(self._stale_budget)
         self._verification = Verification(
-            lambda: self._setting("cache_verify", 0), self._after_response, observer,
+            self._verified_one_in, self._after_response, observer,
             self._tracks_tables, time.monotonic, time.time, random.random,
         )  # fmt: skip
         self._queries: CachedQueries | None = None
@@ -163,6 +163,19 @@ class CacheOptimizer:
         session = self._resolve()
         value: T = default if session is None else getattr(session.settings, name)
         return value
+
+    def _verified_one_in(self) -> int:
+        """Return the mean number of hits of which one is verified, 0 for none.
+
+        A load by chance would be one too many for a test of the application that counts them.
+        """
+        session = self._resolve()
+        if session is None:
+            return 0
+        every = session.settings.cache_verify
+        if every is None:
+            return 0 if session.in_memory() else DEFAULT_EVERY
+        return every
 
     def _stale_budget(self) -> float:
         return self._setting("cache_stale_budget", DEFAULT_BUDGET)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from .function_cache import FunctionCache
 
 log = logging.getLogger("flask_knitperf")
+DEFAULT_EVERY = 1_000
+"""Mean number of hits of which one is verified, unless the application is being tested."""
 MAX_SHARE = 0.01
 """Share of a process's time that verification may take."""
 MAX_PENDING = 8

@@ -322,9 +322,9 @@ OPTIONS = (
     Option("CACHE_PER_HOST", (), "must be a list of names", _names,
            "Options and environment variables that differ between hosts and change no result; hosts "
            "share values only if all others are equal."),
-    Option("CACHE_VERIFY", 1000, *_whole(0, 1 << 40),
+    Option("CACHE_VERIFY", None, "must be a whole number of 0 or more", _optional(_whole(0, 1 << 40)[1]),
            "Mean number of hits of cached functions of which one is loaded again after its response was "
-           "sent, and compared; `0` verifies none."),
+           "sent, and compared; `0` verifies none.", "`1000`; `0` where `TESTING` is set"),
     Option("CACHE_WARM_SECONDS", 10.0, *_number(0, 3600),
            "Seconds of loading in which a worker warms functions with `warm=True` after its start, and "
            "later at a time; `0` warms none."),
@@ -425,7 +425,7 @@ class Settings(NamedTuple):
     cache_stale_seconds: float
     cache_server_max_kb: float
     cache_per_host: tuple[str, ...]
-    cache_verify: int
+    cache_verify: int | None
     cache_warm_seconds: float
     cache_whatif: bool
     cache_whatif_share: float

@@ -230,3 +230,14 @@ def test_cached_functions_within_a_verified_one_are_past_and_uncounted(mill: Mil
         mill.get()
     rows = mill.perf.cache.get_cache_statistics()["namespaces"]
     assert rows["outer"]["differed"] == 1 and rows["inner"]["bypassed"] == 0
+
+
+@pytest.mark.parametrize(("testing", "every"), [(True, 0), (False, 1000)])
+def test_a_test_of_an_application_sees_no_load_by_chance(
+    testing: bool, every: int, tmp_path: Path
+) -> None:
+    app = flask.Flask("mill")
+    app.config.update(TESTING=testing, KNITPERF_STATE_DIR=str(tmp_path / "state"))
+    perf = KnitPerf(app)
+    assert perf.cache._verified_one_in() == every
+    app.extensions["knitperf"].close()
