@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 from flask import Flask
 
 from flask_knitperf import KnitPerf
-from flask_knitperf.analysis.what_if import wilson
 from flask_knitperf.caching.call_keys import KeyOptions
 from flask_knitperf.caching.function_cache import FunctionCache
 from flask_knitperf.caching.function_watch import FunctionWatch
@@ -30,6 +29,7 @@ from flask_knitperf.caching.options import Options
 from flask_knitperf.caching.region import counts
 from flask_knitperf.caching.store import Store
 from flask_knitperf.caching.what_if import MAX_KEYS, TTLS_S, Simulation
+from flask_knitperf.core.intervals import wilson_interval
 from flask_knitperf.recording.span import CURRENT, Span
 
 from ..harness.outcome import Grid, Outcome, Spread
@@ -177,7 +177,9 @@ def _judge_staleness(outcome: Outcome, calls: int, seeds: int) -> None:
                     if row.compared < 30 or not true.compared:
                         continue
                     share, real = row.stale / row.compared, true.stale / true.compared
-                    low, high = wilson(share, row.compared**2 / max(row.weight, row.compared))
+                    low, high = wilson_interval(
+                        share, row.compared**2 / max(row.weight, row.compared)
+                    )
                     within += low - 1e-12 <= real <= high + 1e-12
                     judged += 1
                     hashed += row.compared

@@ -222,7 +222,10 @@ class CacheOptimizer:
             from ..caching.query_cache import QueryCache
             from ..collectors.sql.cached_queries import CachedQueries
 
-            results = QueryCache(self._store, self._invalidation, is_bypassed, self._tracks_tables)
+            results = QueryCache(
+                self._store, self._invalidation, is_bypassed, self._tracks_tables,
+                observer=self._observer,
+            )  # fmt: skip
             self._queries = CachedQueries(results, self._query_obstacle)
         return self._queries
 

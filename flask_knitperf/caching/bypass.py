@@ -14,6 +14,8 @@ from typing import Any
 SLOW_PATH: list[Any] = []
 """Sends hits to the slow path while it is not empty: while any code bypasses the cache, and while loads
 run whose dependencies are detected."""
+SERVED: ContextVar[list[tuple[Any, ...]] | None] = ContextVar("knitperf_served", default=None)
+"""Hits of a load whose value is out of date: cache, entry, key, arguments and keyword arguments."""
 _BYPASSED: ContextVar[bool] = ContextVar("knitperf_bypass", default=False)
 _COUNTED: ContextVar[bool] = ContextVar("knitperf_bypass_counted", default=True)
 

@@ -24,7 +24,7 @@ from ..metrics.catalogue import CacheEvent, PartKind
 from ..recording.span import CURRENT
 from ..storage.versions import EPOCH
 from .admission import Admission
-from .bypass import is_counted
+from .bypass import SERVED, is_counted
 from .call_keys import CallKeys, count
 from .code_identity import enclosed_digest
 from .dependencies import RUNNING, pass_on
@@ -272,7 +272,10 @@ class FunctionCache:
         self, entry: Entry, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         value = self._serve(entry)
-        if entry.uses >= entry.verify_at:
+        served = SERVED.get()
+        if served is not None:
+            served.append((self, entry, key, args, kwargs))
+        elif entry.uses >= entry.verify_at:
             self._verify(entry, key, args, kwargs)
         return value
 

@@ -22,6 +22,7 @@ from ..core.locks import create_lock
 from ..metrics.catalogue import WHAT_IF_CALLS, WhatIfObstacle
 from .cacheability import NotCacheable, refuse
 from .call_keys import CallKeys, KeyOptions
+from .frame_copies import is_array, kind_of
 from .keys import Encoding
 from .load_reads import ReadObserver, repair, unkeyed
 from .observed_call import ObservedCall
@@ -43,6 +44,8 @@ TIME_EVERY = 16
 MAX_OBSTACLES = 8
 """Number of obstacles of one function that are distinguished."""
 _KEY_CREDIT_NS = 5_000_000  # with which a function begins
+_MAX_ITEMS = 1_000  # of an argument that is hashed
+_MAX_ARGUMENT_BYTES = 10_000_000  # of an array or frame that is hashed
 _MAX_KINDS = 100  # types of results that are remembered
 _MAX_KEY_BYTES = 1_000  # of a key that is kept as it is; of a longer one the digest is kept
 
@@ -59,6 +62,10 @@ class Obstacle(NamedTuple):
     kind: WhatIfObstacle
     reason: str
     remedy: str = ""
+
+
+class _TooLongError(CacheKeyError):
+    """A key that takes too long to be computed."""
 
 
 WatchedCall = tuple[Hashable, ObservedCall | None]
@@ -122,6 +129,11 @@ class FunctionWatch:
             return None
         try:
             key = self._key(*args, **kwargs)
+        except _TooLongError as error:
+            raise_if_of_host(error)
+            self._unkeyed += 1
+            self._stop()
+            return None
         except CacheKeyError as error:
             raise_if_of_host(error)
             self._unkeyed += 1
@@ -186,6 +198,8 @@ class FunctionWatch:
 
     def _encode(self, *values: Any) -> Hashable:
         """Return the key of a call that is not its arguments themselves; stop if that takes too long."""
+        if any(map(_is_long, values)):  # not even once: a request waits for it
+            raise _TooLongError("hashing its arguments takes too long")
         self._encoded += 1
         if self._encoded > TIMED_FIRST and self._encoded % TIME_EVERY:
             return self._keys.encode(*values)
@@ -196,11 +210,15 @@ class FunctionWatch:
             allowed = MAX_KEY_NS + self._latest_ns * self._share
             self._key_ns_left += allowed - (self._clock() - began)
             if self._key_ns_left < 0 and self._encoded > 1:  # the time of the first call is unknown
-                self._is_stopped = True
-                self._note(Obstacle(
-                    WhatIfObstacle.UNKEYED, "hashing its arguments takes too long",
-                    "Pass key= with a function of the arguments whose result is the key",
-                ))  # fmt: skip
+                self._stop()
+
+    def _stop(self) -> None:
+        """Watch no further calls: their keys take too long."""
+        self._is_stopped = True
+        self._note(Obstacle(
+            WhatIfObstacle.UNKEYED, "hashing its arguments takes too long",
+            "Pass key= with a function of the arguments whose result is the key",
+        ))  # fmt: skip
 
     # -- obstacles -----------------------------------------------------------------------------------
 
@@ -310,3 +328,16 @@ def _instance_of(key: Any) -> Hashable:
     call = _without_routing(key)
     number: Hashable = call[0] if call else None
     return number
+
+
+def _is_long(value: Any) -> bool:
+    """Return whether an argument is too large to be hashed for a prediction."""
+    kind = type(value)
+    if kind in _CONTAINERS:
+        return len(value) > _MAX_ITEMS
+    if is_array(value):
+        return bool(value.nbytes > _MAX_ARGUMENT_BYTES)
+    return kind_of(value) is not None and bool(value.size > _MAX_ARGUMENT_BYTES / 8)
+
+
+_CONTAINERS = frozenset({list, tuple, dict, set, frozenset})

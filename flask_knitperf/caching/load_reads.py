@@ -120,6 +120,13 @@ class CurrentRequest(NamedTuple):
 NO_REQUEST = CurrentRequest()
 
 
+class RequestCopy(Protocol):
+    """A copy of a request, with which code runs after it has ended."""
+
+    def run(self, function: Callable[[], object]) -> None:
+        """Call a function in the context of the copy."""
+
+
 class ReadObserver(Protocol):
     """Records reads of request data into :data:`CURRENT_READS` between its two calls."""
 
@@ -138,8 +145,8 @@ class ReadObserver(Protocol):
     def endpoint(self) -> tuple[str, str]:
         """Return endpoint and method of the current request, empty where no request runs."""
 
-    def copy_request(self) -> AbstractContextManager[Any] | None:
-        """Return a context that is a copy of the current request, ``None`` where no request runs."""
+    def copy_request(self) -> RequestCopy | None:
+        """Return a copy of the current request, ``None`` where no request runs."""
 
     def blank_request(self, application: Any) -> AbstractContextManager[Any]:
         """Return a context with a request of no client, for loads whose reads are to be recorded."""

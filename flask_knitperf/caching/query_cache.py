@@ -21,6 +21,7 @@ from .call_keys import count
 from .dependencies import RUNNING, pass_on
 from .function_cache import MAX_WAIT_S
 from .invalidation import ALL, Invalidation, namespace_slot
+from .load_reads import CURRENT_READS, NO_OBSERVER, ReadObserver
 from .refusals import TOO_LARGE
 from .region import Entry, Region
 from .single_flight import SingleFlight
@@ -33,6 +34,7 @@ MAX_REGIONS = 60
 """Number of statements that are counted apart."""
 BEING_WRITTEN = "a table is being written"
 WRITTEN_MEANWHILE = "a table was written while the query ran"
+READS_REQUEST = "a type of a column, or a listener, reads the current request"
 NOT_PUBLISHED = "other workers do not publish their writes yet"
 _MAX_FOLLOWED = 3
 _SLOT_BYTES = 60
@@ -73,6 +75,7 @@ class QueryCache:
         is_bypassed: returns whether the current code bypasses the cache.
         publishes: returns whether all writes of tables move versions from now on.
         clock: returns monotonic time in seconds.
+        observer: records what types of columns read of the current request.
 
     Attributes:
         regions: entries and counts, by name.
@@ -81,9 +84,11 @@ class QueryCache:
     def __init__(
         self, store: Store, invalidation: Invalidation, is_bypassed: Callable[[], bool],
         publishes: Callable[[], bool], clock: Callable[[], float] = time.monotonic,
+        observer: ReadObserver = NO_OBSERVER,
     ) -> None:  # fmt: skip
         self.regions: dict[str, Region] = {}
         self._store, self._invalidation, self._clock = store, invalidation, clock
+        self._observer = observer
         self.is_bypassed, self.publishes = is_bypassed, publishes
         self._flights = SingleFlight(MAX_WAIT_S)
         self._lock = create_lock()  # guards the set of regions
@@ -179,11 +184,19 @@ class QueryCache:
             pass_on(slots, None, self._invalidation.words, self._clock() + call.ttl)
         began = self._clock()
         expires = min(began + call.ttl, self._invalidation.known_until(began))
+        token = self._observer.begin()
+        reads = None if token is None else CURRENT_READS.get()
         try:
             value = load()
         except Exception as error:  # those that wait run the query themselves
             raise_if_of_host(error)
             return _Loaded(None, None, error)
+        finally:
+            if token is not None:
+                self._observer.end(token)
+        if reads is not None and (reads.call_sites or reads.routing):
+            self.refuse(call.name, READS_REQUEST)  # such as the time zone of a user, by a type
+            return _Loaded(value, None)
         seconds = self._clock() - began
         region.load_seconds += seconds
         reason = check() or self._moved(slots, versions)

@@ -58,6 +58,7 @@ class Entry:
     """
 
     __slots__ = (
+        "__weakref__",
         "born",
         "call",
         "check_at",

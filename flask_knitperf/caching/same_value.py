@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import sys
+from array import array
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +24,8 @@ _COMPARE = {
 }  # fmt: skip
 TOLERANCE = 1e-9
 """Relative difference up to which two floats are the same."""
+NEAR_ZERO = 1e-12
+"""Difference up to which they are: the rest of a sum that should be zero."""
 
 
 def is_same(first: Any, second: Any) -> bool:
@@ -57,8 +61,10 @@ class _Comparison:
             return _is_close(first.real, second.real) and _is_close(first.imag, second.imag)
         if kind is object:
             return True
+        if kind in _EXACT:
+            return bool(first == second)
         if kind in SCALARS:  # Decimal("1.0") equals 1.00, and 12:00 in London 13:00 in Paris
-            return bool(first == second) and (kind in _EXACT or str(first) == str(second))
+            return bool(first == second or first != first) and str(first) == str(second)
         pair = id(first), id(second)
         if pair in self._pairs:
             return True
@@ -76,8 +82,12 @@ class _Comparison:
         own, other = dict(attributes(first)), dict(attributes(second))
         if isinstance(first, Mapping):
             same_items = self._is_same_mapping(first, second)
-        elif isinstance(first, list | tuple):
+        elif isinstance(first, list | tuple | deque | array):
             same_items = self._are_same(first, second)
+        elif isinstance(first, set | frozenset):
+            same_items = first == second or self._are_same(
+                sorted(first - second, key=repr), sorted(second - first, key=repr)
+            )
         elif isinstance(first, BaseException):
             same_items = self.is_same(first.args, second.args)
         elif own or "__eq__" not in _methods(type(first)):
@@ -97,18 +107,18 @@ class _Comparison:
     def _is_same_array(self, first: Any, second: Any) -> bool:
         if first.dtype != second.dtype or first.shape != second.shape:
             return False
-        if first.dtype.hasobject:
+        if first.dtype.hasobject or first.dtype.names is not None:
             return self.is_same(first.tolist(), second.tolist())
         numpy = sys.modules["numpy"]
         if first.dtype.kind in "fc":
-            return bool(numpy.allclose(first, second, TOLERANCE, 0.0, equal_nan=True))
+            return bool(numpy.allclose(first, second, TOLERANCE, NEAR_ZERO, equal_nan=True))
         return bool(numpy.array_equal(first, second, equal_nan=first.dtype.kind in "mM"))
 
     def _is_same_frame(self, first: Any, second: Any, kind: str) -> bool:
         testing = sys.modules["pandas"].testing
         compare: Callable[..., None] = getattr(testing, _COMPARE[kind])
         try:
-            compare(first, second, check_exact=False, rtol=TOLERANCE, atol=0.0)
+            compare(first, second, check_exact=False, rtol=TOLERANCE, atol=NEAR_ZERO)
         except AssertionError:
             return False
         return self.is_same(getattr(first, "attrs", None), getattr(second, "attrs", None)) and all(
@@ -137,6 +147,5 @@ def _is_scalar_of_numpy(value: Any) -> bool:
 
 
 def _is_close(first: float, second: float) -> bool:
-    if first == second:
-        return math.copysign(1.0, first) == math.copysign(1.0, second)
-    return math.isclose(first, second, rel_tol=TOLERANCE) or (first != first and second != second)
+    is_close = math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=NEAR_ZERO)
+    return is_close or (first != first and second != second)

@@ -81,18 +81,43 @@ class SizeAdvice(TypedDict):
     text: str
 
 
-class _Load(NamedTuple):
-    """A load of a followed key.
+class _Real:
+    """An entry of the real cache without its value, which it must not keep alive.
 
     Attributes:
-        at: monotonic time in seconds.
-        entry: its result in the real cache.
-        is_replaced: whether the cache had a value of the key, which could not be served.
+        born: monotonic time in seconds of its load.
+        is_replacing: whether the cache had a value of the key, which could not be served.
+        seen: number of its hits until the previous tick.
+        has_ended: whether it was removed.
     """
 
-    at: float
-    entry: Entry
-    is_replaced: bool
+    __slots__ = (
+        "_entry", "_hits", "born", "cost", "expires", "has_ended", "is_replacing", "key", "region",
+        "seconds_per_byte", "seen", "size", "slots", "versions",
+    )  # fmt: skip
+
+    def __init__(self, entry: Entry, born: float, *, is_replacing: bool = False) -> None:
+        self._entry, self._hits = weakref.ref(entry), entry.hits
+        self.region, self.key, self.size, self.cost = (
+            entry.region, entry.key, entry.size, entry.cost,
+        )  # fmt: skip
+        self.expires, self.slots, self.versions = entry.expires, entry.slots, entry.versions
+        self.seconds_per_byte, self.born, self.is_replacing = (
+            entry.seconds_per_byte, born, is_replacing,
+        )  # fmt: skip
+        self.seen, self.has_ended = 0, False
+
+    @property
+    def hits(self) -> int:
+        """Number of hits of the entry since its load."""
+        entry = None if self.has_ended else self._entry()
+        if entry is not None:
+            self._hits = entry.hits
+        return self._hits
+
+    def end(self, hits: int) -> None:
+        """Note that the entry was removed, after a number of hits."""
+        self._hits, self.has_ended = hits, True
 
 
 class _Copy:
@@ -114,7 +139,7 @@ class _Copy:
         self.outcomes: defaultdict[str, Outcome] = defaultdict(Outcome)  # since they were taken
         self.totals: defaultdict[str, Outcome] = defaultdict(Outcome)  # of those that were taken
 
-    def look_up(self, real: Entry, count: int, *, is_replaced: bool) -> None:
+    def look_up(self, real: _Real, count: int, *, is_replaced: bool) -> None:
         """Simulate look-ups of the key of an entry.
 
         Args:
@@ -138,13 +163,13 @@ class _Copy:
             hits, count - hits, hits * real.cost, (count - hits) * real.cost
         ))  # fmt: skip
 
-    def _region(self, real: Entry) -> Region:
+    def _region(self, real: _Real) -> Region:
         region = self._regions.get(real.region)
         if region is None:
             region = self._regions[real.region] = Region(real.region.namespace)
         return region
 
-    def add(self, real: Entry) -> Entry:
+    def add(self, real: _Real) -> Entry:
         """Store an entry like one of the real cache; return it."""
         entry = Entry(
             self._region(real), real.key, None, cost=real.cost, expires=real.expires,
@@ -183,73 +208,84 @@ class SizeSimulation:
         self._began = self._at  # of the interval since the previous tick
         self._is_active = False
         self._mask = 0  # a key is followed where these bits of its hash are zero
-        self._loads: deque[_Load] = deque(maxlen=MAX_NOTED)
-        self._followed: dict[Entry, int] = {}  # with the hits until the previous tick
+        self._loads: deque[_Real] = deque(maxlen=MAX_NOTED)
+        self._followed: dict[int, _Real] = {}  # those that are stored, by id of their entry
+        self._ended: deque[_Real] = deque(maxlen=MAX_NOTED)  # since the previous tick
         self._copies = [_Copy(factor, lambda: self._at, invalidation) for factor in FACTORS]
-        store.on_add = self.note
+        store.on_add, store.on_remove = self._note_added, self._note_removed
 
-    def note(self, entry: Entry, before: Entry | None) -> None:
+    def _note_added(self, entry: Entry, before: Entry | None) -> None:
         """Note that a value was loaded. Called with each one, under the lock of the store.
 
         Args:
             entry: the value.
             before: the one that it replaces.
         """
-        if _is_followed(entry.key, self._mask):
-            self._loads.append(_Load(self._clock(), entry, before is not None))
+        if self._is_active and _is_followed(entry.key, self._mask):
+            real = _Real(entry, self._clock(), is_replacing=before is not None)
+            self._followed[id(entry)] = real
+            self._loads.append(real)
+
+    def _note_removed(self, entry: Entry) -> None:
+        """Note that a value was removed, under the lock of the store."""
+        real = self._followed.pop(id(entry), None)
+        if real is not None:
+            real.end(entry.hits)
+            self._ended.append(real)
 
     def tick(self) -> None:
         """Simulate the look-ups since the previous call, once the cache is half full."""
         if not self._is_active:
-            self._loads.clear()
             if self._store.currsize * 2 < self._store.maxsize or not self._store.maxsize:
                 return
             self._begin()
-        now, loads = self._clock(), list[_Load]()
-        while self._loads:
-            loads.append(self._loads.popleft())
+        now = self._clock()
+        events = self._events(now)
         self._resize()
-        for at, entry, count, is_replaced in self._events(now, loads):
+        for at, real, count, is_replaced in events:
             self._at = max(self._at, at)
             for copy in self._copies:
-                copy.look_up(entry, count, is_replaced=is_replaced)
+                copy.look_up(real, count, is_replaced=is_replaced)
         self._at = self._began = now
         self._follow_fewer()
 
     def _begin(self) -> None:
         """Fill the copies with the present values."""
-        self._is_active = True
-        self._followed = {entry: entry.hits for entry in self._store.entries()}
+        with self._store.lock:
+            self._is_active = True
+            for entry in self._store.entries():
+                real = self._followed[id(entry)] = _Real(entry, entry.born)
+                real.seen = real.hits
         self._at = self._began = self._clock()
         while len(self._followed) > MAX_FOLLOWED and self._mask < _MAX_MASK:
             self._follow_fewer()
         self._resize()
-        for entry in self._followed:
+        for real in list(self._followed.values()):
             for copy in self._copies:
-                copy.add(entry)
+                copy.add(real)
 
-    def _events(self, now: float, loads: list[_Load]) -> list[tuple[float, Entry, int, bool]]:
+    def _events(self, now: float) -> list[tuple[float, _Real, int, bool]]:
         """Return the look-ups since the previous tick in their order: time, entry, number, replaced."""
-        events: list[tuple[float, Entry, int, bool]] = []
-        for load in loads:
-            self._followed[load.entry] = 0
-            events.append((load.at, load.entry, 1, load.is_replaced))
-        for entry, seen in list(self._followed.items()):
-            hits = entry.hits
-            first, left = max(self._began, entry.born), hits - seen
+        events: list[tuple[float, _Real, int, bool]] = []
+        with self._store.lock:
+            loads, ended = list(self._loads), list(self._ended)
+            self._loads.clear()
+            self._ended.clear()
+            followed = list(self._followed.values())
+        events += [(real.born, real, 1, real.is_replacing) for real in loads]
+        for real in (*ended, *followed):
+            hits = real.hits
+            first, left = max(self._began, real.born), hits - real.seen
             for moments in range(min(left, _MAX_MOMENTS), 0, -1):
                 at = first + self._random() * max(now - first, 0.0)
-                events.append((at, entry, left // moments, False))
+                events.append((at, real, left // moments, False))
                 left -= left // moments
-            if entry.place < 0:
-                del self._followed[entry]
-            else:
-                self._followed[entry] = hits
+            real.seen = hits
         return sorted(events, key=lambda event: event[0])
 
     def _resize(self) -> None:
         """Give the copies the part of the room that the followed keys have of the real cache."""
-        followed = sum(entry.size for entry in self._followed)
+        followed = sum(real.size for real in list(self._followed.values()))
         used = self._store.currsize
         share = 1 / (self._mask + 1)
         if len(self._followed) >= 30 and used:  # sizes differ: the part of the bytes is another one
@@ -261,8 +297,12 @@ class SizeSimulation:
         if len(self._followed) <= MAX_FOLLOWED or self._mask >= _MAX_MASK:
             return
         self._mask = 4 * self._mask + 3
-        for entry in [one for one in self._followed if not _is_followed(one.key, self._mask)]:
-            del self._followed[entry]
+        with self._store.lock:
+            self._followed = {
+                place: real
+                for place, real in self._followed.items()
+                if _is_followed(real.key, self._mask)
+            }
         for copy in self._copies:
             copy.keep(self._mask)
 
@@ -278,7 +318,9 @@ class SizeSimulation:
     def drop(self) -> None:
         """Forget what was counted, in a forked child: the parent has it too."""
         self._loads.clear()
-        self._followed = {entry: entry.hits for entry in self._followed}
+        self._ended.clear()
+        for real in list(self._followed.values()):
+            real.seen = real.hits
         self.take()
 
     def take(self) -> dict[tuple[str, float], Outcome]:

@@ -57,6 +57,7 @@ class Store(Shrinkable):
         currsize: bytes of all entries.
         evicted: number of entries that were evicted for want of room.
         on_add: called with each entry that is stored, and the one that it replaces.
+        on_remove: called with each entry that is removed.
         orphans: regions that no code can reach any more, whose entries are to be removed.
 
     Raises:
@@ -71,6 +72,7 @@ class Store(Shrinkable):
         self.evicted = 0
         self.orphans: deque[Region] = deque()  # filled by callbacks, which take no lock
         self.on_add: Callable[[Entry, Entry | None], None] | None = None
+        self.on_remove: Callable[[Entry], None] | None = None
         self._clock = clock
         self._random = random.Random(seed).random  # noqa: S311 (no secret)
         self._entries: list[Entry] = []
@@ -194,6 +196,8 @@ class Store(Shrinkable):
             self._entries[place] = last
             last.place = place
         entry.place = -1
+        if self.on_remove is not None:
+            self.on_remove(entry)
         self.currsize -= entry.size
         entry.region.fold(entry)
         entries = entry.region.entries

@@ -33,7 +33,7 @@ FIRST_TTL_S = 5.0
 FIRST_VERSIONED_TTL_S = 600.0
 """The same where files or tables with versions invalidate it."""
 MIN_TTL_S = 0.1
-MAX_TTL_S = 86_400.0
+MAX_TTL_S = 3600.0
 _MIN_BUDGET = 1e-4
 """Share of outdated hits below which a budget is the same as none."""
 _CHECKS = 12

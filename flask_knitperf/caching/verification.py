@@ -10,8 +10,11 @@ hits that differ estimates the share of stale answers.
 A value that differs is removed. Its cause is one of :class:`.DifferenceKind`: a function that has two
 results within a moment cannot be cached; a file or table that it reads and does not declare is named.
 
+A difference may be that of a cached function which the load calls. Then a load that uses the cache
+returns the old value too, and the hits of that load are verified instead.
+
 Verification costs loads, so it takes at most :data:`MAX_SHARE` of a process's time; hits beyond that
-are not verified.
+are not verified, nor are those of values that take long to load: a server has a timeout.
 """
 
 from __future__ import annotations
@@ -22,19 +25,18 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.host_exceptions import raise_if_of_host
 from ..core.printable import printable
 from ..metrics.catalogue import DifferenceKind
-from .bypass import SLOW_PATH, bypass
+from .bypass import SERVED, SLOW_PATH, bypass
 from .cacheability import NotCacheable
 from .call_keys import name_of
 from .dependencies import CURRENT, Declared, LoadDependencies, Sources
 from .file_state import state_of
 from .file_watch import FILE_WATCH
-from .load_reads import CURRENT_READS, ReadObserver
+from .load_reads import ReadObserver, RequestCopy
 from .region import Difference, Entry
 from .responses import comparable, isolate_result
 from .same_value import is_same
@@ -47,8 +49,16 @@ DEFAULT_EVERY = 1_000
 """Mean number of hits of which one is verified, unless the application is being tested."""
 MAX_SHARE = 0.01
 """Share of a process's time that verification may take."""
+MAX_LOAD_S = 5.0
+"""Seconds of a load beyond which its value is not verified."""
 MAX_PENDING = 8
 """Number of hits that wait to be verified; they hold their arguments."""
+MAX_INNER = 8
+"""Number of hits within a load that are verified in its place."""
+_LOADS = 3
+"""Number of loads that a verification may take."""
+_CREDIT_S = 0.1
+"""Seconds that verification may take in a process that has only begun."""
 _DETECTED = Declared()
 
 
@@ -61,7 +71,7 @@ class _Hit(NamedTuple):
         key: of the call, without its routing data.
         args: positional arguments.
         kwargs: keyword arguments.
-        request: a copy of the request.
+        request: runs code with a copy of the request.
         endpoint: of the request, and its method.
     """
 
@@ -70,7 +80,7 @@ class _Hit(NamedTuple):
     key: Hashable
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    request: AbstractContextManager[Any]
+    request: RequestCopy
     endpoint: tuple[str, str]
 
 
@@ -121,7 +131,7 @@ class Verification:
         """
         try:
             entry.verify_at = entry.uses + self.hits_until_next()
-            if CURRENT_READS.get() is not None or not self._is_affordable():
+            if not self._is_affordable(entry):
                 return
             request = self._observer.copy_request()
             if request is not None and self._schedule(self.run):
@@ -130,8 +140,12 @@ class Verification:
         except Exception as error:
             self._failed(cache, error)
 
-    def _is_affordable(self) -> bool:
-        return self._spent_s <= MAX_SHARE * (self._clock() - self._began)
+    def _is_affordable(self, entry: Entry) -> bool:
+        """Return whether there is time for the loads of an entry."""
+        if entry.cost > MAX_LOAD_S:
+            return False
+        allowed = MAX_SHARE * (self._clock() - self._began)
+        return self._spent_s + _LOADS * entry.cost <= max(allowed, _CREDIT_S)
 
     def clear(self) -> None:
         """Forget the hits that wait."""
@@ -145,9 +159,11 @@ class Verification:
             except IndexError as error:  # another thread has taken it
                 raise_if_of_host(error)
                 return
+            if not self._is_affordable(hit.entry):  # others were verified since
+                continue
             began = self._clock()
             try:
-                self._verify(hit)
+                hit.request.run(lambda: self._verify(hit))  # noqa: B023 (it runs at once)
             except Exception as error:
                 self._failed(hit.cache, error)
             took = self._clock() - began
@@ -157,32 +173,58 @@ class Verification:
     def _verify(self, hit: _Hit) -> None:
         """Load the value of a hit again, and count whether it is the same."""
         cache, entry = hit.cache, hit.entry
-        if not cache.is_served(entry):
+        if not cache.is_served(entry) or _is_known_to_change(entry):
             return
-        with hit.request, bypass(counted=False):
-            if cache.keys.of_call(hit.args, hit.kwargs) != hit.key:
-                return  # an argument was changed since
-            kept = comparable(entry.value, entry.copy)
+        if cache.keys.of_call(hit.args, hit.kwargs) != hit.key:
+            return  # an argument was changed since
+        kept = comparable(entry.value, entry.copy)
+        with bypass(counted=False):
             loaded, sources = self._load(hit)
-            if not cache.is_served(entry):  # it was invalidated meanwhile
-                return
-            if is_same(kept, loaded):
-                cache.region.verified += 1
-                cache.lifetimes.check(entry.key, cache.age(entry), changed=False)
-                return
+        if not cache.is_served(entry) or _is_known_to_change(entry):
+            return  # it was invalidated meanwhile
+        if is_same(kept, loaded):
+            cache.region.verified += 1
+            cache.lifetimes.check(entry.key, cache.age(entry), changed=False)
+            return
+        with bypass(counted=False):
             again, _ = self._load(hit)
-        if is_same(loaded, again):
-            kind, source = self._cause(hit, sources)
-            cache.lifetimes.check(entry.key, cache.age(entry), changed=True)
+        if not is_same(loaded, again):
+            if (
+                not cache.options.expires
+            ):  # else it may be the time: how old that may be is declared
+                self._count(hit, DifferenceKind.UNREPEATABLE, "")
+            return
+        inner = self._hits_within(hit, kept)
+        if inner:
             cache.discard(entry)
-        elif cache.options.expires:
-            return  # such as the time of the load: how old it may be is declared
-        else:
-            kind, source = DifferenceKind.UNREPEATABLE, ""
-        cache.region.verified += 1
-        cache.region.count_difference(
-            Difference(*hit.endpoint, name_of(cache.function), kind, source)
+            for one in inner:
+                self._verify(one)
+            return
+        self._count(hit, *self._cause(hit, sources))
+        cache.lifetimes.check(entry.key, cache.age(entry), changed=True)
+        cache.discard(entry)
+
+    def _count(self, hit: _Hit, kind: DifferenceKind, source: str) -> None:
+        region = hit.cache.region
+        region.verified += 1
+        region.count_difference(
+            Difference(*hit.endpoint, name_of(hit.cache.function), kind, source)
         )
+
+    def _hits_within(self, hit: _Hit, kept: Any) -> list[_Hit]:
+        """Return the hits of a load that uses the cache, if its result is the old one."""
+        served: list[tuple[Any, ...]] = []
+        token = SERVED.set(served)
+        try:
+            loaded, _ = self._load(hit)
+        finally:
+            SERVED.reset(token)
+        if not served or not is_same(kept, loaded):
+            return []
+        return [
+            _Hit(cache, entry, key, args, kwargs, hit.request, hit.endpoint)
+            for cache, entry, key, args, kwargs in served[:MAX_INNER]
+        ]
 
     def _load(self, hit: _Hit) -> tuple[Any, Sources | None]:
         """Return the result of a new call, as it is compared, and the files and tables that it read."""
@@ -235,6 +277,11 @@ class Verification:
             self._is_logged = True
             name = printable(name_of(cache.function))
             log.info("flask_knitperf: a value of %s could not be verified", name, exc_info=error)
+
+
+def _is_known_to_change(entry: Entry) -> bool:
+    """Return whether a file has changed that an entry depends on: it is checked once a second."""
+    return entry.sources is not None and bool(entry.sources.changed_file())
 
 
 _ALL: weakref.WeakSet[Verification] = weakref.WeakSet()

@@ -11,6 +11,7 @@ read of ``current_user``. A thread that runs with the request of a load records 
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import sys
 import threading
@@ -31,7 +32,7 @@ from ..collectors.requests.sections import CALLERS
 from ..core.code_locations import caller, is_own, is_own_file
 from ..core.host_exceptions import SuppressOwn, raise_if_of_host
 from ..core.locks import create_reentrant_lock
-from ..recording.span import current
+from ..recording.span import CURRENT, current
 
 ROUTING = frozenset({
     "method", "path", "endpoint", "blueprint", "blueprints", "url_rule", "root_path", "script_root",
@@ -320,6 +321,36 @@ _OBSERVED: dict[int, _Observed] = {}
 _LOCK = create_reentrant_lock()
 
 
+class _RequestCopy:
+    """A copy of a request: its URL and its session, what is on ``g``, and context variables.
+
+    Functions for the start of a request have run for it already. What they have put on ``g`` is copied,
+    but for connections and the like, which the end of the request closes.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._request = context.copy()
+        state = object.__getattribute__(_cv_app.get().g, "__dict__")
+        self._g = {
+            name: value
+            for name, value in state.items()
+            if not any(hasattr(type(value), method) for method in (*_RESOURCE, "close"))
+        }
+        self._variables = contextvars.copy_context()
+
+    def run(self, function: Callable[[], object]) -> None:
+        """Call a function in the context of the copy."""
+        self._variables.copy().run(self._run, function)
+
+    def _run(self, function: Callable[[], object]) -> None:
+        _cv_app.set(None)  # type: ignore[arg-type]  # it has ended
+        _cv_request.set(None)  # type: ignore[arg-type]
+        CURRENT.set(None)
+        with self._request:
+            _cv_app.get().g.__dict__.update(self._g)
+            function()
+
+
 class FlaskReads:
     """Observer of the request and the application context of the current code."""
 
@@ -392,10 +423,10 @@ class FlaskReads:
         finally:
             _READING.reset(token)
 
-    def copy_request(self) -> AbstractContextManager[Any] | None:
-        """Return a context that is a copy of the current request, ``None`` where no request runs."""
+    def copy_request(self) -> _RequestCopy | None:
+        """Return a copy of the current request, ``None`` where no request runs."""
         context = _cv_request.get(None)
-        return None if context is None else context.copy()
+        return None if context is None else _RequestCopy(context)
 
     def blank_request(self, application: Any) -> AbstractContextManager[Any]:
         """Return a context with a request of no client, for loads whose reads are to be recorded."""

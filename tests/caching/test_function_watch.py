@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flask_knitperf.caching.dependencies import RUNNING
@@ -289,3 +290,17 @@ def test_obstacles_are_bounded() -> None:
         watched.watch._note(Obstacle(WhatIfObstacle.CHANGES, f"reason {number}"))
     watched(1)
     assert len(watched.watch.take()[2]) == 8
+
+
+@pytest.mark.parametrize(
+    "value", [list(range(2000)), dict.fromkeys(range(2000)), np.zeros(2_000_000)],
+    ids=["list", "dict", "array"],
+)  # fmt: skip
+def test_large_arguments_are_never_hashed(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows_of(rows: Any) -> int:
+        return len(rows)
+
+    watch = FunctionWatch(rows_of, "f", "f.py:1", share=0.005, observer=NO_OBSERVER)
+    monkeypatch.setattr(watch._keys, "encode", lambda *_: pytest.fail("it was hashed"))
+    assert watch.begin((value,), {}) is None
+    assert watch.begin((value,), {}) is None and watch._is_stopped

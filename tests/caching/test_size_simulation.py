@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -134,6 +135,22 @@ def test_a_cache_that_is_not_half_full_is_not_simulated() -> None:
         replay.look_up(number % 90)
     assert replay.rates() == {} and replay.simulation is not None
     assert not replay.simulation._loads and not replay.simulation._followed
+
+
+def test_values_that_were_removed_are_freed() -> None:
+    class Value:
+        pass
+
+    values, store = [], Store(10_000, clock=lambda: 0.0, seed=1)
+    region, simulation = Region("n"), SizeSimulation(store, Invalidation(), lambda: 0.0)
+    for number in range(50):
+        value = Value()
+        values.append(weakref.ref(value))
+        store.add(Entry(region, number, value, size=400, cost=1.0))
+        del value
+        if number == 25:
+            simulation.tick()
+    assert sum(reference() is not None for reference in values) == len(store) == 10
 
 
 def test_outcomes_are_taken_once_and_stay_in_the_totals() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -212,24 +215,93 @@ def test_a_response_whose_end_is_not_seen_is_not_delayed(mill: Mill) -> None:
     assert len(loads) >= 2
 
 
-def test_cached_functions_within_a_verified_one_are_past_and_uncounted(mill: Mill) -> None:
+@pytest.mark.parametrize("nested", [1, 2])
+def test_an_inner_function_that_is_out_of_date_is_named_in_place_of_the_outer_one(
+    mill: Mill, nested: int
+) -> None:
     stock = [1]
+    cached = mill.perf.cache.cached
 
-    @mill.perf.cache.cached(namespace="inner", depends=())
+    @cached(namespace="inner", depends=())
     def inner() -> int:
         return stock[0]
 
-    @mill.perf.cache.cached(namespace="outer", depends=())
+    @cached(namespace="middle", depends=())
+    def middle() -> int:
+        return inner()
+
+    @cached(namespace="outer", depends=())
     def outer() -> str:
-        return str(inner())
+        return str(inner() if nested == 1 else middle())
 
     mill.app.add_url_rule("/", "stock", outer)
     mill.get(), mill.get()
     stock[0] = 2
-    for _ in range(2):
+    for _ in range(4):
         mill.get()
     rows = mill.perf.cache.get_cache_statistics()["namespaces"]
-    assert rows["outer"]["differed"] == 1 and rows["inner"]["bypassed"] == 0
+    assert mill.get() == "2"
+    assert (rows["outer"]["differed"], rows["inner"]["differed"]) == (0, 1)
+    assert rows["inner"]["bypassed"] == 0
+    assert ".inner" in mill.perf.report()["bottlenecks"][0]["text"]
+
+
+def test_what_is_on_g_and_in_context_variables_is_that_of_the_hit(mill: Mill) -> None:
+    tenant: ContextVar[str] = ContextVar("tenant", default="none")
+    closed: list[str] = []
+
+    class Connection:
+        """A connection, which the end of the request closes."""
+
+        def cursor(self) -> None: ...
+
+        def close(self) -> None:
+            closed.append("closed")
+
+    @mill.app.before_request
+    def begin() -> None:
+        flask.g.user = request.args["user"]
+        flask.g.db = Connection()
+        tenant.set(request.args["user"].upper())
+
+    @mill.app.teardown_request
+    def end(_: Any) -> None:
+        flask.g.pop("db").close()  # it raises in the copy, which has none
+
+    @mill.perf.cache.cached(vary=[lambda: flask.g.user, tenant.get])
+    def page() -> str:
+        return flask.g.user + tenant.get() + str(stock[0])
+
+    stock = [1]
+    mill.app.add_url_rule("/", "page", page)
+    for user in ("a", "b", "a", "b"):
+        mill.get(f"/?user={user}")
+    assert mill.total["verified"] >= 1 and mill.total["differed"] == 0
+    stock[0] = 2
+    for user in "abab":
+        mill.get(f"/?user={user}")
+    assert mill.total["differed"] >= 1 and [mill.get("/?user=a"), mill.get("/?user=b")] == [
+        "aA2",
+        "bB2",
+    ]
+    assert len(closed) == mill.total["hits"] + mill.total["misses"]
+
+
+def test_a_dependency_that_is_checked_once_a_second_is_no_fault(mill: Mill, tmp_path: Path) -> None:
+    path = tmp_path / "rates"
+    path.write_text("1")
+    os.utime(path, (1, 1))
+    time.sleep(2.1)  # until its state counts
+
+    @mill.perf.cache.cached
+    def rates() -> str:
+        return path.read_text()
+
+    mill.app.add_url_rule("/", "rates", rates)
+    mill.get(), mill.get()
+    path.write_text("2")
+    mill.get(), mill.get()
+    assert mill.total["hits"] > 0 and mill.total["differed"] == 0 and not mill.findings()
 
 
 @pytest.mark.parametrize(("testing", "every"), [(True, 0), (False, 1000)])

@@ -80,4 +80,20 @@ def _result(state: Any, block: _Block) -> Any:
     columns, rows = block.queries.look_up(
         plan, source, lambda _: source.execute(statement, parameters), publishes
     )
-    return IteratorResult(SimpleResultMetaData(columns), iter(rows))
+    return IteratorResult(
+        SimpleResultMetaData(columns, _column_keys(statement, columns)), iter(rows)
+    )
+
+
+def _column_keys(statement: Any, names: tuple[str, ...]) -> list[tuple[Any, ...]] | None:
+    """Return the keys of rows besides their names: attributes of classes, and columns."""
+    described = getattr(statement, "column_descriptions", [])
+    if len(described) != len(names):
+        return None
+    keys: list[tuple[Any, ...]] = []
+    for one in described:
+        expression = one["expr"]
+        element = getattr(expression, "__clause_element__", lambda: None)()
+        columns = getattr(getattr(expression, "property", None), "columns", ())
+        keys.append((expression, *(() if element is None else (element,)), *columns[:1]))
+    return keys

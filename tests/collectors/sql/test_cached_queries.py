@@ -689,6 +689,27 @@ def test_a_block_answers_the_selects_of_sessions(cached: Cached) -> None:
         assert session.execute(query).first() == (0, "y0!")
 
 
+def test_rows_of_a_block_are_read_by_attributes_and_columns_too(cached: Cached) -> None:
+    table = Yarn.__table__
+    doubled = (Yarn.style * 2).label("doubled")
+    query = sa.select(Yarn.id, Yarn.name, doubled).where(Yarn.id == 1)
+
+    def read(session: Session) -> list[Any]:
+        row = session.execute(query).one()
+        mapping = session.execute(query).mappings().one()
+        return [
+            row._mapping[Yarn.name], row._mapping["name"], mapping[Yarn.id], mapping[doubled],
+            session.scalars(query, {}).one(), session.execute(query).scalars(Yarn.name).one(),
+            session.execute(query).columns(Yarn.name, "id").one(),
+            session.execute(sa.select(table.c.id, table.c.name)).mappings().first()[table.c.name],
+        ]  # fmt: skip
+
+    with Session(cached.engine) as session:
+        expected = read(session)
+    with cached.queries.cached(ttl=30), Session(cached.engine) as session:
+        assert cached.hits(lambda: read(session)) and read(session) == expected
+
+
 def test_a_block_passes_objects_and_writes_on(cached: Cached) -> None:
     with cached.queries.cached(), Session(cached.engine) as session:
         yarn = session.get(Yarn, 1)
