@@ -254,9 +254,10 @@ def test_hosts_that_miss_at_once_load_once(
     monkeypatch.setattr(mill_code, "LOAD_S", 0.1)
     monkeypatch.setattr(sharing, "MIN_LEASE_S", 10.0)  # however busy the machine is
     mills = [make_mill(name) for name in "abc"]
-    functions = [cached(mill) for mill in mills]
+    # without detection: what any thread of this process reads is a dependency of all loads that run
+    functions = [cached(mill, depends=()) for mill in mills]
     for call in functions:
-        call("warm")  # the code was read, which is a read of files for all loads that run
+        call("warm")
     loads.clear()
     results: list[Any] = []
     threads = [
