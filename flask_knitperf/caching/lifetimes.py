@@ -6,6 +6,7 @@ can say what another lifetime would bring. Comparing takes a bounded part of the
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypedDict
 
 from ..core.host_exceptions import raise_if_of_host
+from ..core.printable import printable
 from ..core.units import count, duration, percent
 from .call_keys import name_of
 from .keys import Encoding
@@ -21,7 +23,9 @@ from .options import Options
 from .region import Entry
 from .responses import comparable, content, is_response
 from .same_value import is_same
-from .ttl_tuning import History, Share, StalePrice, TTLTuner, share_of
+from .ttl_tuning import FIRST_TTL_S, History, Share, StalePrice, TTLTuner, share_of
+
+log = logging.getLogger("flask_knitperf")
 
 MAX_DIGEST_SHARE = 0.02
 """Share of the load time that digests of the values may take."""
@@ -81,6 +85,7 @@ class Lifetimes:
         self._function, self._options, self._timer = function, options, timer
         self._tuner = TTLTuner(price if options.auto_ttl else advised)
         self._digest_s = self._load_s = 0.0
+        self._is_logged = False
 
     def planned(self, key: Hashable) -> float:
         """Return the seconds for which a value that is about to be loaded lives, as far as known."""
@@ -95,7 +100,7 @@ class Lifetimes:
         self._tuner.check(key, seconds, changed=changed)
 
     def of(self, key: Hashable, value: Any, load: Load, now: float) -> float:
-        """Return the seconds for which a value lives that was loaded.
+        """Return the seconds for which a value lives that was loaded. Never raises.
 
         Args:
             key: of its entry.
@@ -103,6 +108,17 @@ class Lifetimes:
             load: that has ended.
             now: monotonic time in seconds.
         """
+        try:
+            return self._of(key, value, load, now)
+        except Exception as error:  # the caller has its value
+            raise_if_of_host(error)
+            if not self._is_logged:
+                self._is_logged = True
+                name = printable(name_of(self._function))
+                log.exception("flask_knitperf: the lifetime of a value of %s cannot be tuned", name)
+            return FIRST_TTL_S if self._options.auto_ttl else self._options.ttl
+
+    def _of(self, key: Hashable, value: Any, load: Load, now: float) -> float:
         options = self._options
         if not options.auto_ttl and math.isinf(options.ttl):
             return options.ttl

@@ -42,6 +42,8 @@ _PRIOR = 0.5
 """Number of changes for which the rate of the function counts beside those of a key."""
 _STEPS = 8
 """Steps of expectation maximization."""
+_PRICES = 1e-9, 1e9
+"""Bounds of the price of an outdated answer, in seconds of loading."""
 _AIM = 0.85
 """Part of the budget that the estimate is to reach: it is uncertain."""
 _TRUST = 10.0
@@ -118,7 +120,8 @@ class StalePrice:
         """
         if self.value is None:
             ttl = max(2 * self._aim / change_rate, MIN_TTL_S)
-            self.value = max(2 * cost / (rate * change_rate * (ttl * ttl + 2 * ttl / rate)), 1e-12)
+            price = 2 * cost / (rate * change_rate * (ttl * ttl + 2 * ttl / rate))
+            self.value = min(max(price, _PRICES[0]), _PRICES[1])
         return self.value
 
     def replace(self, before: Share | None, after: Share) -> None:
@@ -136,7 +139,7 @@ class StalePrice:
         if share is not None and self.value is not None:
             # each key moves it a little, so that one round of loads moves it in proportion
             step = min(2.0, max(0.1, share / aim)) ** (0.5 / max(self._keys, 4))
-            self.value *= step
+            self.value = min(max(self.value * step, _PRICES[0]), _PRICES[1])
 
     def forget(self, share: Share | None) -> None:
         """Leave out the share of a key."""

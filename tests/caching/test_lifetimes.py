@@ -149,3 +149,15 @@ class TestAdvice:
     def test_another_ttl_is_refused(self, ttl: Any) -> None:
         with pytest.raises(KnitPerfError, match="ttl must be a number"):
             CacheOptimizer().cached(ttl=ttl)(lambda: 1)
+
+
+def test_a_failure_of_ours_costs_no_call(cache: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for options, ttl in (({"auto_ttl": True}, FIRST_TTL_S), ({"ttl": 60.0}, 60.0)):
+        cached = cache.counted(lambda: 1, **options)
+        cached.cache.lifetimes._tuner.loaded = None
+        assert [cached(), cached()] == [1, 1]
+        (entry,) = cached.cache.region.entries.values()
+        assert entry.expires == cache.now + ttl
+        cache.now += 100.0
+        cached()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]

@@ -185,3 +185,15 @@ def test_the_estimated_share_is_that_of_a_simulation() -> None:
         share: Any = share_of(2.0, 1 / change_every, ttl)
         assert share.hits / 2.0 == pytest.approx(hits / requests, abs=0.02)
         assert share.stale / share.hits == pytest.approx(stale / hits, abs=0.03)
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_price_that_moves_in_one_direction_stays_within_bounds(changed: bool) -> None:
+    price = StalePrice(lambda: 0.05)
+    tuner = TTLTuner(price)
+    now = 0.0
+    for number in range(4000):
+        now += 1e-6 if changed else 10_000.0
+        ttl = tuner.loaded("k", now, 1e-9, changed=changed and number > 1, hits=0)
+        assert 0 < ttl <= MAX_TTL_S
+    assert price.value is not None and 0 < price.value < math.inf
