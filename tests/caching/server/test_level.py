@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import time
 import traceback
 from collections.abc import Callable
@@ -132,7 +133,10 @@ def test_signed_facts_of_another_version_are_rejected(
     assert host.level.counts()["rejected"] == 1
 
 
-@pytest.mark.parametrize("content", [b"knit", b"\x80\x05N.", os.urandom(5000)])
+@pytest.mark.parametrize(
+    "content", [b"knit", b"\x80\x05N.", random.Random(1).randbytes(5000)],
+    ids=["text", "pickle", "random bytes"],
+)  # fmt: skip
 def test_foreign_bytes_are_rejected_and_counted(
     make_host: MakeHost, shared_valkey: Valkey, content: bytes
 ) -> None:
