@@ -109,7 +109,10 @@ def test_a_frame_is_shared_and_mapped_by_the_host_that_finds_it(
     first, second = cached(one, mill_code.frame), cached(other, mill_code.frame)
     pd.testing.assert_frame_equal(first(5000), second(5000))
     assert loads == [5000]
-    assert other.perf.cache.get_cache_statistics()["total"]["mapped_bytes"] > 0
+    is_mapped = (
+        int(pd.__version__.partition(".")[0]) >= 3
+    )  # before, texts are objects: in the stream
+    assert (other.perf.cache.get_cache_statistics()["total"]["mapped_bytes"] > 0) == is_mapped
 
 
 def test_callers_cannot_change_what_a_host_has_found(make_mill: MakeMill) -> None:
