@@ -106,12 +106,11 @@ def test_a_frame_is_shared_and_mapped_by_the_host_that_finds_it(
     make_mill: MakeMill, loads: list[Any]
 ) -> None:
     one, other = make_mill("a"), make_mill("b")
-    first, second = cached(one, mill_code.frame), cached(other, mill_code.frame)
+    first, second = (cached(mill, mill_code.frame, depends=()) for mill in (one, other))
     pd.testing.assert_frame_equal(first(5000), second(5000))
     assert loads == [5000]
-    is_mapped = (
-        int(pd.__version__.partition(".")[0]) >= 3
-    )  # before, texts are objects: in the stream
+    # before, texts are objects, which lie in the stream
+    is_mapped = int(pd.__version__.partition(".")[0]) >= 3
     assert (other.perf.cache.get_cache_statistics()["total"]["mapped_bytes"] > 0) == is_mapped
 
 
