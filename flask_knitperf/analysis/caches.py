@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from ..caching.size_simulation import predicted
+from ..caching.size_simulation import Outcome, rates_by_size
 from ..core.clock import NS_PER_S
 from ..core.units import MB, duration
 from ..metrics.catalogue import CACHE_MISSES, CACHE_REFUSAL, CacheEvent
@@ -23,35 +22,6 @@ _FAULTS = {
     CacheEvent.EXPIRED: "its values expire before they are looked up again",
     CacheEvent.INVALIDATED: "its values are invalidated before they are looked up again",
 }
-
-
-class SimulatedSize(NamedTuple):
-    """Look-ups in a simulated cache with another size.
-
-    Attributes:
-        hits: number of those that hit.
-        misses: number of all others.
-        saved: nanoseconds of loading that the hits saved.
-        load: nanoseconds of loading that the misses took.
-    """
-
-    hits: int = 0
-    misses: int = 0
-    saved: float = 0.0
-    load: float = 0.0
-
-    def plus(self, other: SimulatedSize) -> SimulatedSize:
-        """Return the sum with another one."""
-        return SimulatedSize(
-            self.hits + other.hits, self.misses + other.misses, self.saved + other.saved,
-            self.load + other.load,
-        )  # fmt: skip
-
-    @property
-    def hit_rate(self) -> float | None:
-        """Share of look-ups that hit, ``None`` without any."""
-        lookups = self.hits + self.misses
-        return self.hits / lookups if lookups else None
 
 
 @dataclass(slots=True)
@@ -84,7 +54,7 @@ class CacheUse:
     entries: int | None = None
     bytes: int | None = None
     mapped: int | None = None
-    sizes: dict[float, SimulatedSize] = field(default_factory=dict)
+    sizes: dict[float, Outcome] = field(default_factory=dict)
 
     @property
     def missed(self) -> dict[CacheEvent, int]:
@@ -131,14 +101,7 @@ class CacheUse:
     @property
     def rates_by_size(self) -> dict[float, float]:
         """Expected hit rate with other sizes, in parts of the present one; empty where unknown."""
-        same, own = self.sizes.get(1.0), self.hit_rate
-        if same is None or same.hit_rate is None or own is None:
-            return {}
-        return {
-            factor: predicted(own, size.hit_rate, same.hit_rate)
-            for factor, size in sorted(self.sizes.items())
-            if factor != 1 and size.hit_rate is not None
-        }
+        return rates_by_size(self.sizes, self.hit_rate)
 
     @property
     def costs_more(self) -> str:
@@ -200,7 +163,7 @@ def _use(reading: NamespaceReading) -> CacheUse:
         {event: reading.events.get(event, 0) for event in CacheEvent},
         _whole(reading.entries.values()), _whole(reading.bytes.values()),
         round(max(reading.mapped.values())) if reading.mapped else None,
-        {factor: SimulatedSize(hits.count, misses.count, hits.total, misses.total)
+        {factor: Outcome(hits.count, misses.count, hits.total / NS_PER_S, misses.total / NS_PER_S)
          for factor, (hits, misses) in reading.sized.items()},
     )  # fmt: skip
 
@@ -215,10 +178,10 @@ def total_use(uses: Iterable[CacheUse]) -> CacheUse:
     """Return the use of all namespaces; the saved time is that of those where it is known."""
     uses = list(uses)
     saved = [use.saved_s for use in uses if use.saved_s is not None]
-    sizes: dict[float, SimulatedSize] = {}
+    sizes: dict[float, Outcome] = {}
     for use in uses:
         for factor, size in use.sizes.items():
-            sizes[factor] = sizes.get(factor, SimulatedSize()).plus(size)
+            sizes[factor] = sizes.get(factor, Outcome()).plus(size)
     return CacheUse(
         "", sum(use.hits for use in uses), sum(saved) if saved else None,
         sum(use.load_s for use in uses), sum(use.verify_s for use in uses),

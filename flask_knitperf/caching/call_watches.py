@@ -28,12 +28,12 @@ from ..metrics.catalogue import (
     WhatIfKey,
 )
 from ..metrics.instruments import Meter
-from ..metrics.log_format import Observation
+from ..metrics.log_format import Observation, with_total
+from ..recording.pacer import Pacer
 from ..recording.recorder import Recorder
 from .function_watch import FunctionWatch
 from .load_reads import ReadObserver
 from .observed_call import end_abandoned
-from .publication import MAX_SHARE
 from .what_if import TTLS_S, Tally
 
 MAX_KEYS_OF_ALL = 20_000
@@ -63,7 +63,8 @@ class CallWatches:
         self._of_methods: dict[tuple[Any, str], FunctionWatch] = {}
         self._created: Counter[tuple[str, str]] = Counter()
         self._keys = 0
-        self._pid, self._next_ns = recorder.clock.pid(), 0
+        self._pid = recorder.clock.pid()
+        self._publication = Pacer(recorder)
         self._compared_at = recorder.clock.monotonic_ns()
         recorder.on_change.append(self._drop_inherited)
 
@@ -108,11 +109,7 @@ class CallWatches:
 
     def tick(self) -> None:
         """Publish, unless the latest publication took so long that it has to rest."""
-        began = self._recorder.clock.monotonic_ns()
-        if began >= self._next_ns:
-            self.publish()
-            took = self._recorder.clock.monotonic_ns() - began
-            self._next_ns = began + round(took / MAX_SHARE)
+        self._publication.run(self.publish)
 
     def publish(self) -> None:
         """Record all counts since the previous call; without a writer they wait for the next one."""
@@ -144,9 +141,7 @@ class CallWatches:
             yield from self._timed(WHAT_IF_HIT, row.hits, *labels, ttl)
             if row.compared:
                 compared = series(WHAT_IF_COMPARED, *labels, ttl)
-                yield compared, 1, float(row.weight)
-                if row.compared > 1:  # the first carries the sum, these only the count
-                    yield compared, row.compared - 1, 0.0
+                yield from with_total(compared, row.compared, row.weight)
             if row.stale:
                 yield series(WHAT_IF_STALE, *labels, ttl), row.stale, 1.0
         seconds = (counts.judged.ns + counts.beyond.ns) / NS_PER_S
@@ -160,16 +155,14 @@ class CallWatches:
     def _timed(self, meter: Meter, tally: Tally, *labels: str) -> Iterator[Observation]:
         """Yield the observations of some calls."""
         if tally.calls:
-            series = self._recorder.series(meter, *labels)
-            yield series, 1, float(tally.ns)
-            if tally.calls > 1:  # the first carries the sum, these only the count
-                yield series, tally.calls - 1, 0.0
+            yield from with_total(self._recorder.series(meter, *labels), tally.calls, tally.ns)
 
     def _drop_inherited(self) -> None:
         """In a forked child, drop what the parent has counted: it publishes that itself."""
         pid = self._recorder.clock.pid()
         if pid != self._pid:
-            self._pid, self._next_ns = pid, 0
+            self._pid = pid
+            self._publication.reset()
             for watch in list(self._watches):
                 watch.take()
 

@@ -39,7 +39,8 @@ from ..metrics.catalogue import (
     UnkeyedReadKey,
 )
 from ..metrics.instruments import OTHER
-from ..metrics.log_format import Observation
+from ..metrics.log_format import Observation, with_total
+from ..recording.pacer import Pacer
 from ..recording.recorder import Recorder
 from .observed import ObservedCache, PolledCache
 from .refusals import Refusals
@@ -50,8 +51,6 @@ from .store import Store
 if TYPE_CHECKING:
     from .server.level import ServerLevel
 
-MAX_SHARE = 1 / 500
-"""Share of a core that publication may take: a cache with many entries publishes less often."""
 MAX_SOURCE = 300
 """Number of characters of the name of a file that are published."""
 
@@ -93,22 +92,19 @@ class CachePublisher:
         self._server = server
         self._recorder, self._regions, self._store = recorder, regions, store
         self._observed, self._sizes_simulation = observed, sizes
+        self._publication = Pacer(recorder)  # a cache with many entries publishes less often
+        self._simulation = Pacer(recorder)  # rests alone: counts are to be published soon
         # reentrant: a finalizer of the host, or a signal handler, may close the session meanwhile
         self._lock = create_reentrant_lock()
         self._pid = recorder.clock.pid()
         self._worker = ""  # the writer to which sizes were published
         self._sizes: dict[str, _Size] = {}
         self._names: set[str] = set()  # of namespaces, as far as they are distinguished
-        self._next_ns = self._next_simulation_ns = 0
         recorder.on_change.append(self._drop_inherited)
 
     def tick(self) -> None:
         """Publish, unless the latest publication took so long that it has to rest."""
-        began = self._recorder.clock.monotonic_ns()
-        if began >= self._next_ns:
-            self.publish()
-            took = self._recorder.clock.monotonic_ns() - began
-            self._next_ns = began + round(took / MAX_SHARE)
+        self._publication.run(self.publish)
 
     def publish(self) -> None:
         """Record all counts since the previous call; without a writer they wait for the next one."""
@@ -149,9 +145,7 @@ class CachePublisher:
         series = self._recorder.series
         for event, (count, ns) in ({} if self._server is None else self._server.take()).items():
             if count:
-                yield series(CACHE_SERVER, event), 1, float(ns)
-            if count > 1:  # the first carries the sum, these only the count
-                yield series(CACHE_SERVER, event), count - 1, 0.0
+                yield from with_total(series(CACHE_SERVER, event), count, ns)
 
     def _name(self, namespace: str) -> str:
         """Return the name under which a namespace is counted."""
@@ -168,9 +162,7 @@ class CachePublisher:
         observations: list[Observation] = []
         hits, saved_ns = int(increase["hits"]), round(increase["saved_seconds"] * 1e9)
         if hits:
-            observations.append((series(CACHE_HIT, name), 1, float(saved_ns)))
-        if hits > 1:  # the first carries the sum, these only the count
-            observations.append((series(CACHE_HIT, name), hits - 1, 0.0))
+            observations += with_total(series(CACHE_HIT, name), hits, saved_ns)
         for meter, count in (
             (CACHE_LOAD, "load_seconds"),
             (CACHE_VERIFY, "verify_seconds"),
@@ -208,10 +200,7 @@ class CachePublisher:
                 for event, count in use.take().items():
                     yield series(OBSERVED_CACHE, cache.name, use.pattern, event), count, 1.0
             for pattern, count, ns in cache.take_loads():
-                loads = series(OBSERVED_LOAD, cache.name, pattern)
-                yield loads, 1, float(ns)
-                if count > 1:  # the first carries the sum, these only the count
-                    yield loads, count - 1, 0.0
+                yield from with_total(series(OBSERVED_LOAD, cache.name, pattern), count, ns)
             for key, count, ns in cache.take_mismatches():
                 self._recorder.note(CACHE_MISMATCH, key, ns / NS_PER_S, NoDetail(), count)
 
@@ -219,11 +208,7 @@ class CachePublisher:
         """Yield the observations of the simulated caches."""
         if self._sizes_simulation is None:
             return
-        began = self._recorder.clock.monotonic_ns()
-        if began >= self._next_simulation_ns:  # it rests alone: counts are to be published soon
-            self._sizes_simulation.tick()
-            took = self._recorder.clock.monotonic_ns() - began
-            self._next_simulation_ns = began + round(took / MAX_SHARE)
+        self._simulation.run(self._sizes_simulation.tick)
         for (namespace, factor), one in self._sizes_simulation.take().items():
             labels = self._name(namespace), f"{factor:g}"
             for meter, count, seconds in (
@@ -231,9 +216,7 @@ class CachePublisher:
             ):  # fmt: skip
                 if count:
                     series = self._recorder.series(meter, *labels)
-                    yield series, 1, float(round(seconds * NS_PER_S))
-                if count > 1:  # the first carries the sum, these only the count
-                    yield series, count - 1, 0.0
+                    yield from with_total(series, count, round(seconds * NS_PER_S))
 
     def _note(self, name: str, refusals: Refusals) -> None:
         for reason, count in refusals.reasons.items():
@@ -256,7 +239,9 @@ class CachePublisher:
         pid = self._recorder.clock.pid()
         if pid == self._pid:
             return
-        self._pid, self._next_ns, self._next_simulation_ns = pid, 0, 0
+        self._pid = pid
+        self._publication.reset()
+        self._simulation.reset()
         for region in self._regions():
             region.unpublished(list(region.entries.values()))
             region.take_refusals()

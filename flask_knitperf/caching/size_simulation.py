@@ -347,19 +347,31 @@ def size_advice(
     sums: defaultdict[float, Outcome] = defaultdict(Outcome)
     for (_, factor), outcome in totals.items():
         sums[factor] = sums[factor].plus(outcome)
-    same = sums[1.0].hit_rate
-    rows: list[SizeAdvice] = []
-    for factor, outcome in sorted(sums.items()):
-        rate = outcome.hit_rate
-        if hit_rate is None or same is None or rate is None or factor == 1:
-            continue
-        expected = predicted(hit_rate, rate, same)
-        rows.append({
+    return [
+        {
             "factor": factor, "max_mb": maxsize * factor / MB, "hit_rate": expected,
             "text": f"At {factor:g} × the room ({number(round(maxsize * factor / MB))} MB): "
                     f"{percent(hit_rate)} → {percent(expected)} of look-ups hit.",
-        })  # fmt: skip
-    return rows
+        }
+        for factor, expected in rates_by_size(sums, hit_rate).items()
+    ]  # fmt: skip
+
+
+def rates_by_size(sizes: Mapping[float, Outcome], real: float | None) -> dict[float, float]:
+    """Return the hit rates that the cache would have with other sizes, the smallest first.
+
+    Args:
+        sizes: outcomes of simulated caches, by their size in parts of the real one.
+        real: hit rate of the real cache, ``None`` without look-ups.
+    """
+    same = sizes.get(1.0, Outcome()).hit_rate
+    if same is None or real is None:
+        return {}
+    return {
+        factor: predicted(real, outcome.hit_rate, same)
+        for factor, outcome in sorted(sizes.items())
+        if factor != 1 and outcome.hit_rate is not None
+    }
 
 
 def predicted(real: float, simulated: float, same_size: float) -> float:

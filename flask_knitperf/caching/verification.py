@@ -1,7 +1,7 @@
 """Verification of hits: a share of them is loaded again behind the answer, and the two are compared.
 
 A cached value is wrong as soon as something has changed that its function read and that the cache does
-not observe. No statistics of hits and misses show that. So one hit in :attr:`Verification.every` is
+not observe. No statistics of hits and misses show that. So one hit in ``KNITPERF_CACHE_VERIFY`` is
 noted, and once its response was sent, the function is called again with the same arguments and a copy of
 the request, past all caches. Each hit has the same chance, whatever its key: an entry has a number of
 hits drawn from a geometric distribution, after which the next one is verified. So the share of verified
@@ -19,6 +19,7 @@ are not verified, nor are those of values that take long to load: a server has a
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -120,7 +121,7 @@ class Verification:
         self, cache: FunctionCache, entry: Entry, key: Hashable, args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:  # fmt: skip
-        """Note a hit; it is verified if it was one of a request, and outside of any load.
+        """Note a hit; it is verified if it was one of a request, and there is time for it.
 
         Args:
             cache: of the function.
@@ -163,7 +164,7 @@ class Verification:
                 continue
             began = self._clock()
             try:
-                hit.request.run(lambda: self._verify(hit))  # noqa: B023 (it runs at once)
+                hit.request.run(functools.partial(self._verify, hit))
             except Exception as error:
                 self._failed(hit.cache, error)
             took = self._clock() - began
@@ -189,9 +190,8 @@ class Verification:
         with bypass(counted=False):
             again, _ = self._load(hit)
         if not is_same(loaded, again):
-            if (
-                not cache.options.expires
-            ):  # else it may be the time: how old that may be is declared
+            # else it may be the time: how old that may be is declared
+            if not cache.options.expires:
                 self._count(hit, DifferenceKind.UNREPEATABLE, "")
             return
         inner = self._hits_within(hit, kept)

@@ -44,6 +44,12 @@ Observation = tuple[int, int, float]
 """series id, weight, value"""
 
 
+def with_total(series: int, count: int, total: float) -> list[Observation]:
+    """Return ``count`` observations, 1 or more, that sum to ``total``: the first carries the sum."""
+    first = (series, 1, float(total))
+    return [first] if count == 1 else [first, (series, count - 1, 0.0)]
+
+
 def pack(observations: list[Observation]) -> bytes:
     """Return the bytes of one group of up to 64 observations."""
     flat: list[float] = []

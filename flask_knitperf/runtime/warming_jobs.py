@@ -23,6 +23,7 @@ from ..caching.warm_schedule import WarmSchedule
 from ..caching.warming import Due, Pace, WarmCounts, Warmer
 from ..core.clock import NS_PER_S
 from ..recording.housekeeper import RecorderThread
+from ..recording.pacer import Pacer
 from ..recording.recorder import Recorder
 from ..storage.warm_progress import Progress, write_progress
 
@@ -33,8 +34,6 @@ SAVE_INTERVAL_S = 60.0
 """Seconds between two records of the most valuable calls."""
 TICK_S = 1.0
 """Seconds between two looks for values that are due."""
-MAX_SHARE = 1 / 500
-"""Share of a core that these looks may take."""
 BUSY_REST = 19.0
 """Rest after a load while requests are served, in its times on a core and in the run queue."""
 IDLE_REST = 1.0
@@ -119,7 +118,7 @@ class WarmingJobs:
         self._schedule = WarmSchedule()
         self._lock: HostLocks | None = None
         self._command: tuple[Command, list[str], float] | None = None
-        self._is_ticking_from_ns = 0
+        self._looks = Pacer(recorder)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._has_begun = self._is_saving = False
@@ -132,22 +131,22 @@ class WarmingJobs:
 
     def tick(self) -> None:
         """Start a round, if any value is due and none runs."""
-        began = self._recorder.clock.monotonic_ns()
         if self._thread is not None and self._thread.is_alive():
             return
         if self._command is not None:
             self._begin(lambda _: None)
-        elif began >= self._is_ticking_from_ns:
-            caches = self.warmer.functions()
-            if caches and not self._has_begun:
-                self._has_begun = True
-                self._begin(self._run_start)
-            elif caches:
-                due = self._schedule.due(caches)
-                if due:
-                    self._begin(lambda stopping: self._run(due, self._seconds, stopping))
-            took = self._recorder.clock.monotonic_ns() - began
-            self._is_ticking_from_ns = began + round(took / MAX_SHARE)
+        else:
+            self._looks.run(self._begin_due)
+
+    def _begin_due(self) -> None:
+        caches = self.warmer.functions()
+        if caches and not self._has_begun:
+            self._has_begun = True
+            self._begin(self._run_start)
+        elif caches:
+            due = self._schedule.due(caches)
+            if due:
+                self._begin(lambda stopping: self._run(due, self._seconds, stopping))
 
     def save_later(self) -> None:
         """Record the most valuable calls, except at the start, when none has proved its value."""
@@ -197,7 +196,7 @@ class WarmingJobs:
         self._stopping, self._thread = threading.Event(), None
         self._has_begun = self._is_saving = False
         self._command = self._lock = None  # the file of the lock is closed with its last user
-        self._is_ticking_from_ns = 0
+        self._looks.reset()
 
     def _begin(self, round_: Callable[[threading.Event], object]) -> None:
         stopping = self._stopping

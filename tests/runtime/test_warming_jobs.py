@@ -190,11 +190,11 @@ def test_an_invalidated_value_in_use_is_loaded_off_requests(
     mill.jobs.tick()
     mill.end_round()
     mill.perf.cache.invalidate("total")
-    monkeypatch.setattr(mill.jobs, "_is_ticking_from_ns", 0)
+    mill.jobs._looks.reset()
     moments = iter([0.0, 10.0])
     monkeypatch.setattr(mill.jobs._schedule, "_clock", lambda: time.monotonic() + next(moments))
     mill.jobs.tick()
-    mill.jobs._is_ticking_from_ns = 0
+    mill.jobs._looks.reset()
     mill.jobs.tick()
     mill.end_round()
     assert mill.loads == ["a", "a"]

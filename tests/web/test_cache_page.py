@@ -153,7 +153,7 @@ def test_sizes_and_namespaces_that_cost_more_are_on_it(make_open: Any) -> None:
     mill.app.add_url_rule("/sizes", "sizes", view)
     for _ in range(4):
         mill.get("/sizes")
-        mill.session.cache_publisher._next_simulation_ns = 0  # it rests after a long one
+        mill.session.cache_publisher._simulation.reset()  # it rests after a long one
         document(mill, PATH)  # publishes, which simulates
     text, shown = page(mill, PATH).text, document(mill, PATH)
     assert [size["factor"] for size in shown["total"]["sizes"]] == [0.5, 2, 4]

@@ -29,7 +29,7 @@ from ...metrics.catalogue import (
     FileState,
     PartKind,
 )
-from ...metrics.log_format import pack
+from ...metrics.log_format import pack, with_total
 from ...recording.recorder import Recorder
 from ...recording.span import Span
 from ..requests.endpoint_series import endpoint_of
@@ -284,9 +284,7 @@ class FileReads:
         group = []
         for series, values in zip(ids, ([read.wall for read in reads], sizes, rows), strict=True):
             if values:
-                group.append((series, 1, float(sum(values))))
-            if len(values) > 1:  # the first carries the sum, these only the count
-                group.append((series, len(values) - 1, 0.0))
+                group += with_total(series, len(values), sum(values))
         worker.write(pack(group))
 
 

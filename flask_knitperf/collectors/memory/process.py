@@ -30,6 +30,7 @@ from ...metrics.catalogue import (
     ReliefKey,
     ReliefStep,
 )
+from ...metrics.log_format import with_total
 from ...recording.after_response import AfterResponse
 from ...recording.gc_pauses import WATCH
 from ...recording.housekeeper import in_housekeeper
@@ -199,9 +200,7 @@ class GCScheduler:
             old_count, old_ns = self._reported[generation]
             if count > old_count:
                 series = recorder.series(GC_PAUSE, str(generation))
-                group.append((series, 1, float(total_ns - old_ns)))
-                if count - old_count > 1:  # the first carries the sum, these only the count
-                    group.append((series, count - old_count - 1, 0.0))
+                group += with_total(series, count - old_count, total_ns - old_ns)
                 self._reported[generation] = [count, total_ns]
         recorder.emit(group)
         self._extend_trend(group[0][2])

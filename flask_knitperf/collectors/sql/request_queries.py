@@ -27,7 +27,7 @@ from ...metrics.catalogue import (
     REPEATING_BOUND,
     RepeatSource,
 )
-from ...metrics.log_format import Observation, pack_many
+from ...metrics.log_format import Observation, pack_many, with_total
 from ...recording.recorder import Recorder
 from ...recording.span import CURRENT, EVENTS, Span
 from ..requests.endpoint_series import EndpointKey, endpoint_of
@@ -244,11 +244,11 @@ class QueryCounter(QueryCounterBase):
         for group in queries.groups.values():
             labels = (*key, group.fingerprint.id)
             calls = series(QUERY_AT, (*labels, group.call_site))
-            batch += _with_total(calls, group.count, group.total_ns)
+            batch += with_total(calls, group.count, group.total_ns)
             if group.rows:
-                batch += _with_total(series(QUERY_ROWS, labels), group.count, group.rows)
+                batch += with_total(series(QUERY_ROWS, labels), group.count, group.rows)
             for error, (count, total_ns) in group.failed.items():
-                batch += _with_total(series(QUERY_FAILED, (*labels, error)), count, total_ns)
+                batch += with_total(series(QUERY_FAILED, (*labels, error)), count, total_ns)
         groups = queries.groups
         if any(group.comparable >= MIN_DUPLICATES for group in groups.values()):
             add_overhead(groups, _calls(queries))
@@ -256,7 +256,7 @@ class QueryCounter(QueryCounterBase):
         for repeat in repeated:
             of_repeat = (*key, repeat.kind, repeat.fingerprint.id, repeat.call_site)
             calls = series(REPEATED, (*of_repeat, _source(repeat)))
-            batch += _with_total(calls, repeat.calls, repeat.total_ns)
+            batch += with_total(calls, repeat.calls, repeat.total_ns)
             batch.append((series(REPEATING, of_repeat), 1, float(repeat.avoidable_ns)))
             batch.append((series(REPEATING_BOUND, of_repeat), 1, float(repeat.bound_ns)))
         recorder.emit(batch, worker)
@@ -289,12 +289,6 @@ def _source(repeat: Repeat) -> RepeatSource:
     if not repeat.lazy:
         return RepeatSource.PLAIN
     return RepeatSource.LAZY if repeat.rows_per_call <= 1 else RepeatSource.LAZY_MANY
-
-
-def _with_total(series: int, count: int, total: int) -> list[Observation]:
-    """Return ``count`` observations that sum to ``total``: the first carries the sum."""
-    first = (series, 1, float(total))
-    return [first] if count == 1 else [first, (series, count - 1, 0.0)]
 
 
 QUERY_COUNTER = QueryCounter()

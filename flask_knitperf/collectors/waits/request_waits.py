@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...core.code_locations import caller
 from ...metrics.catalogue import WAIT, WaitThread
 from ...metrics.instruments import OTHER
-from ...metrics.log_format import Observation
+from ...metrics.log_format import Observation, with_total
 from ...recording.sleeps import EndedSleep, Sleeps
 from ...recording.span import CURRENT, Span
 from ..requests.endpoint_series import endpoint_of
@@ -165,10 +165,7 @@ class RequestWaits:
             worker, endpoint = span.owner.worker, endpoint_of(span)
             batch: list[Observation] = []
             for labels, (times, wall) in rows.items():
-                series = worker.series(WAIT, (*endpoint, *labels))
-                batch.append((series, 1, float(wall)))
-                if times > 1:  # the first carries the sum, these only the count
-                    batch.append((series, times - 1, 0.0))
+                batch += with_total(worker.series(WAIT, (*endpoint, *labels)), times, wall)
             if batch:
                 span.owner.emit(batch, worker)
         except Exception as error:
