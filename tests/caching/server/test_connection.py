@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.harness.valkey import Valkey
 from flask_knitperf.caching.server import connection, deadlines
 from flask_knitperf.caching.server.connection import Connections, ServerRefused, ServerUnavailable
-
-from .conftest import Valkey
 
 PING = [("PING",)]
 

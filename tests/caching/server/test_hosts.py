@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from benchmarks.harness.valkey import Valkey
 from flask_knitperf import Table
 from flask_knitperf.caching.server import sharing
 
 from ...waiting import wait_for
 from . import mill_code
-from .conftest import Valkey
 
 MakeMill = Callable[..., Any]
 

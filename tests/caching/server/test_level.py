@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.harness.valkey import Valkey
 from flask_knitperf.caching.server import watcher
 from flask_knitperf.caching.server.connection import Connections, ServerRefused, ServerUnavailable
 from flask_knitperf.caching.server.host_view import EPOCHS, HostView
@@ -20,7 +21,7 @@ from flask_knitperf.caching.value_files import pickled
 from flask_knitperf.storage.versions import SLOTS, Versions, slot
 
 from ...waiting import wait_for
-from .conftest import Host, Valkey
+from .conftest import Host
 from .test_connection import sockets
 
 BOM = slot("tag:bom")

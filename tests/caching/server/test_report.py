@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.harness.valkey import Valkey
 from flask_knitperf.core.errors import ConfigurationError
 from flask_knitperf.render.html_cache import cache as page_of
 from flask_knitperf.render.terminal_cache import cache as text_of
 
 from ...waiting import wait_for
 from . import mill_code
-from .conftest import Valkey
 
 MakeMill = Callable[..., Any]
 
